@@ -1,0 +1,85 @@
+//! Values to JSON and back, with sizes checked first. Framing (a length before each message) is the carrier's.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why some bytes are no message.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Larger than this kind of message may be.
+    #[error("a message of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A well-formed message of a type that this build does not know: answered with a code, then ignored.
+    #[error("unknown message type “{0}”")]
+    UnknownType(String),
+    /// Not the JSON that was expected.
+    #[error("a message could not be read: {0}")]
+    Malformed(String),
+}
+
+/// A set of messages told apart by their `type`.
+pub trait MessageSet: Serialize + DeserializeOwned {
+    /// The `type` of every message of the set.
+    const TYPES: &'static [&'static str];
+
+    /// Checks what the types alone cannot: counts and lengths from [`crate::limits`].
+    fn within_limits(&self) -> Result<(), String>;
+}
+
+/// Reads one message of at most `limit` bytes.
+pub fn decode<M: MessageSet>(bytes: &[u8], limit: usize) -> Result<M, DecodeError> {
+    if bytes.len() > limit {
+        return Err(DecodeError::TooLarge {
+            size: bytes.len(),
+            limit,
+        });
+    }
+    #[derive(serde::Deserialize)]
+    struct Head {
+        r#type: String,
+    }
+    let head: Head = serde_json::from_slice(bytes).map_err(malformed)?;
+    if !M::TYPES.contains(&head.r#type.as_str()) {
+        return Err(DecodeError::UnknownType(
+            head.r#type.escape_debug().take(64).collect(),
+        ));
+    }
+    let message: M = serde_json::from_slice(bytes).map_err(malformed)?;
+    message.within_limits().map_err(DecodeError::Malformed)?;
+    Ok(message)
+}
+
+/// Writes one message.
+pub fn encode<M: MessageSet>(message: &M) -> Vec<u8> {
+    serde_json::to_vec(message)
+        .expect("messages hold nothing that JSON cannot say: string keys, no foreign types")
+}
+
+fn malformed(error: serde_json::Error) -> DecodeError {
+    DecodeError::Malformed(crate::refusal::clip(error.to_string()))
+}
+
+/// Refuses a text over its limit, naming the field.
+pub(crate) fn text_within(field: &str, text: &str, limit: usize) -> Result<(), String> {
+    count_within(field, text.len(), limit, "bytes")
+}
+
+/// Refuses a list over its limit, naming the field.
+pub(crate) fn count_within(
+    field: &str,
+    count: usize,
+    limit: usize,
+    what: &str,
+) -> Result<(), String> {
+    if count > limit {
+        return Err(format!(
+            "{field} has {count} {what}, and {limit} are allowed"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Commands to a device: sent until the device has answered, run once however often they arrive.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::CommandId;
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Names this command for ever.
+    pub id: CommandId,
+    /// What to do.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// What a device can be told to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Restart the device.
+    Reboot,
+    /// Switch the device off.
+    Shutdown,
+    /// Show a text to the person at the device.
+    Message {
+        /// The text.
+        text: String,
+    },
+    /// Report what the device is and what runs on it.
+    Inventory,
+    /// Make a new certificate for the key that the device has.
+    Renew,
+    /// Make a new key and a certificate for it.
+    Rekey,
+}
+
+impl Action {
+    /// The action's name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Reboot => "reboot",
+            Action::Shutdown => "shutdown",
+            Action::Message { .. } => "message",
+            Action::Inventory => "inventory",
+            Action::Renew => "renew",
+            Action::Rekey => "rekey",
+        }
+    }
+}
+
+/// How a command went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandResult {
+    /// Which command.
+    pub id: CommandId,
+    /// Whether it was carried out.
+    pub state: CommandState,
+    /// One sentence for a person.
+    pub sentence: String,
+    /// Named facts, for [`Action::Inventory`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+}
+
+/// The end of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandState {
+    /// It was carried out.
+    Done,
+    /// It was tried and did not work.
+    Failed,
+    /// The device may have died while carrying it out; it was not tried again.
+    Interrupted,
+}

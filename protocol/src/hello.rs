@@ -1,0 +1,91 @@
+//! The first words on the link.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::UnitId;
+
+/// What a device wants of this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Intent {
+    /// To be taken on with a first-authentication key.
+    Enrol,
+    /// To keep its control link.
+    Link,
+}
+
+/// The device's first message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Protocol versions that the device speaks.
+    pub versions: Vec<u16>,
+    /// Optional abilities by name; unknown names are ignored.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// What this connection is for.
+    pub intent: Intent,
+    /// What the device knows of itself.
+    pub device: DeviceFacts,
+    /// Revision of the server's settings that are in force on the device; 0 when there are none.
+    #[serde(default)]
+    pub settings_revision: u64,
+}
+
+/// What a device tells about itself. All of it is the device's word, none of it is identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    /// Label that people read on the device.
+    pub unit_id: UnitId,
+    /// Host name.
+    pub name: String,
+    /// Operating system and its version.
+    pub os: String,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Processor architecture, such as `x86_64`.
+    pub architecture: String,
+    /// Port on which the device accepts shadowing, unless it accepts none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow_port: Option<u16>,
+    /// Addresses of the device on its networks, as text.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Whether only encrypted shadowing is accepted.
+    pub secure_mode: bool,
+}
+
+/// One PEM root certificate or more, and the keys that sign session tickets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustAnchors {
+    /// PEM root certificates of the server; the device pins them.
+    pub roots: Vec<String>,
+    /// Keys that sign session tickets.
+    pub ticket_keys: Vec<TicketKey>,
+}
+
+/// A public key that verifies session tickets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketKey {
+    /// Its name in the ticket's header.
+    pub kid: String,
+    /// Ed25519 public key, 64 hexadecimal digits (RFC 8032).
+    pub ed25519: String,
+}
+
+/// The server's answer to a hello with the intent to link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version that both speak from now on.
+    pub version: u16,
+    /// Optional abilities of the server by name.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Seconds between the device's heartbeats; the device clamps it to its own bounds.
+    pub heartbeat_seconds: u32,
+    /// The server's clock, seconds since 1970. Information, not authority.
+    pub server_time: i64,
+    /// The name that the administrators gave to the device.
+    pub device_name: String,
+    /// What to trust from now on.
+    pub anchors: TrustAnchors,
+}

@@ -1,0 +1,56 @@
+//! Small talk on the link: heartbeats, goodbyes, certificates, leaving.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fingerprint::Fingerprint;
+use crate::ids::{CommandId, DeviceId};
+
+/// A heartbeat or its echo; the number is echoed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Counts up on each link.
+    pub number: u64,
+}
+
+/// The server has filed the result of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultFiled {
+    /// Which command.
+    pub id: CommandId,
+}
+
+/// The sender is about to close the link in good order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goodbye {
+    /// Why.
+    pub sentence: String,
+    /// Seconds after which the sender suggests to come back; the receiver clamps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u32>,
+}
+
+/// The device proposes its next certificate over the link that the present one authenticated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateProposed {
+    /// The new certificate, PEM.
+    pub certificate: String,
+    /// Signature with the new key over [`possession_message`], hexadecimal (ECDSA P-256, SHA-256, ASN.1).
+    pub proof: String,
+}
+
+/// The server accepts both certificates until the device connects with the new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateFiled {
+    /// SHA-256 of the new certificate.
+    pub fingerprint: Fingerprint,
+    /// The device's ID from now on (a new key makes a new ID).
+    pub device_id: DeviceId,
+}
+
+/// The bytes that a device signs with its new key, to prove that it has it.
+pub fn possession_message(old_certificate: &[u8], new_certificate: &[u8]) -> Vec<u8> {
+    let mut message = b"umbra certificate possession v1\0".to_vec();
+    message.extend_from_slice(Fingerprint::of_certificate(old_certificate).as_bytes());
+    message.extend_from_slice(Fingerprint::of_certificate(new_certificate).as_bytes());
+    message
+}

@@ -1,0 +1,119 @@
+//! Shadowing sessions on the link: announced, verified once, started, ended, recorded.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::SessionId;
+use crate::refusal::Refusal;
+use crate::secret::Secret;
+
+/// What an operator may do in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Permissions {
+    /// Keyboard and pointer reach the device.
+    pub control: bool,
+    /// The operator's clipboard reaches the device.
+    pub clipboard: bool,
+}
+
+/// The server tells the device that a session is coming.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRequest {
+    /// Which session.
+    pub session: SessionId,
+    /// Display name of the operator.
+    pub operator: String,
+    /// Why, as the operator said it.
+    #[serde(default)]
+    pub reason: String,
+    /// What the operator may do.
+    pub permissions: Permissions,
+}
+
+/// The device asks about somebody who presented a ticket or a password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionVerify {
+    /// Pairs the question with its verdict; unique on this link.
+    pub question: u64,
+    /// What was presented.
+    #[serde(flatten)]
+    pub presented: Presented,
+}
+
+/// What a console presented inside the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "presented", rename_all = "snake_case")]
+pub enum Presented {
+    /// A ticket, whose signature the device has checked, and the session password.
+    Ticket {
+        /// Compact ticket.
+        ticket: String,
+        /// Session password.
+        password: Secret,
+    },
+    /// The one-time password of the field's older consoles (`PROCYCMD PW_<uuid>`).
+    LegacyPassword {
+        /// The UUID as text.
+        password: Secret,
+    },
+}
+
+/// The server's answer, given once per ticket and password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionVerdict {
+    /// Which question.
+    pub question: u64,
+    /// Yes or no.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// Yes or no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The session may begin as described.
+    Allowed(SessionRequest),
+    /// The session may not begin.
+    Refused(Refusal),
+}
+
+/// A session has begun: the viewer sees the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStarted {
+    /// Which session.
+    pub session: SessionId,
+}
+
+/// The server wants a session to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEnd {
+    /// Which session.
+    pub session: SessionId,
+    /// Why, for the person at the device.
+    pub sentence: String,
+}
+
+/// What is kept of a session. The device sends it until the server has received it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// Which session.
+    pub session: SessionId,
+    /// Stable code of the end: that of `vnc-proxy`'s outcome, or a refusal code.
+    pub code: String,
+    /// The end as a sentence for the operator.
+    pub sentence: String,
+    /// Milliseconds from the permission to the end, by the device's monotonic clock.
+    pub duration_ms: u64,
+    /// Bytes from the console to the device's VNC server.
+    pub bytes_to_device: u64,
+    /// Bytes from the device's VNC server to the console.
+    pub bytes_to_console: u64,
+}
+
+/// The server has filed a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordFiled {
+    /// Of which session.
+    pub session: SessionId,
+}
