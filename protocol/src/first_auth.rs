@@ -113,8 +113,8 @@ impl FirstAuthKey {
             self.0.reveal().as_bytes(),
             &mut *salted,
         );
-        let client_key = Zeroizing::new(mac(&*salted, b"umbra first-auth client"));
-        let server_key = Zeroizing::new(mac(&*salted, b"umbra first-auth server"));
+        let client_key = Zeroizing::new(mac(&salted, b"umbra first-auth client"));
+        let server_key = Zeroizing::new(mac(&salted, b"umbra first-auth server"));
         Stretched {
             client_key,
             server_key,
@@ -154,7 +154,7 @@ impl Stretched {
     /// Whether the server's proof shows that it knows the key.
     pub fn server_proof_is_right(&self, proof: &str, transcript: &Transcript) -> bool {
         from_hex::<32>(proof)
-            .is_some_and(|proof| same_bytes(&proof, &mac(&*self.server_key, &transcript.0)))
+            .is_some_and(|proof| same_bytes(&proof, &mac(&self.server_key, &transcript.0)))
     }
 
     /// Names the key towards the server.
