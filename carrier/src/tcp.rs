@@ -1,0 +1,187 @@
+//! A TCP connection to a host by name or address. All addresses of the name are tried, each next one after a short
+//! head start of those before it, so that a dead IPv6 route costs a quarter of a second and not a time-out.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{sleep, timeout};
+
+/// How long an attempt runs alone before the next address is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// More addresses than this of one name are not tried.
+const MAX_ADDRESSES: usize = 16;
+
+/// Why no TCP connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("the name “{host}” can't be found")]
+    NameNotFound {
+        /// The name asked for.
+        host: String,
+        /// What the resolver said, where it said something.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// The host answered that nothing listens there.
+    #[error("{addr} refuses connections: nothing listens on this port, or a firewall refuses it")]
+    Refused {
+        /// The address that refused.
+        addr: SocketAddr,
+    },
+    /// No way to the host.
+    #[error("there is no network path to {addr}")]
+    Unreachable {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody answered in time.
+    #[error("“{host}” port {port} didn't answer in time")]
+    TimedOut {
+        /// The host asked for.
+        host: String,
+        /// The port asked for.
+        port: u16,
+    },
+    /// Anything else that the system reports.
+    #[error("the connection to {addr} failed")]
+    Io {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Connects to `host` (a name, an IPv4 or an IPv6 address without brackets) within `deadline`, name lookup included.
+/// The connection sends small writes at once (`TCP_NODELAY`).
+///
+/// # Errors
+/// [`ConnectError`]; where several addresses failed, the one that says most.
+pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, ConnectError> {
+    let attempt = async {
+        let addresses: Vec<SocketAddr> = lookup_host((host, port))
+            .await
+            .map_err(|source| ConnectError::NameNotFound {
+                host: host.to_owned(),
+                source: Some(source),
+            })?
+            .collect();
+        connect_any(host, in_turns(addresses)).await
+    };
+    match timeout(deadline, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::TimedOut {
+            host: host.to_owned(),
+            port,
+        }),
+    }
+}
+
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+async fn connect_any(
+    host: &str,
+    mut waiting: VecDeque<SocketAddr>,
+) -> Result<TcpStream, ConnectError> {
+    let mut running: Vec<(SocketAddr, Attempt)> = Vec::new();
+    let mut worst: Option<ConnectError> = None;
+    loop {
+        if let Some(address) = waiting.pop_front() {
+            running.push((address, Box::pin(TcpStream::connect(address))));
+        }
+        if running.is_empty() {
+            return Err(worst.unwrap_or(ConnectError::NameNotFound {
+                host: host.to_owned(),
+                source: None,
+            }));
+        }
+        let mut head_start = Box::pin(sleep(HEAD_START));
+        let next_step = poll_fn(|context| {
+            for index in 0..running.len() {
+                if let Poll::Ready(result) = running[index].1.as_mut().poll(context) {
+                    let (address, _) = running.swap_remove(index);
+                    return Poll::Ready(Some((address, result)));
+                }
+            }
+            if waiting.is_empty() {
+                return Poll::Pending;
+            }
+            head_start.as_mut().poll(context).map(|()| None)
+        })
+        .await;
+        match next_step {
+            Some((addr, Ok(stream))) => {
+                stream
+                    .set_nodelay(true)
+                    .map_err(|source| ConnectError::Io { addr, source })?;
+                return Ok(stream);
+            }
+            Some((addr, Err(error))) => {
+                let error = describe(addr, error);
+                if worst
+                    .as_ref()
+                    .is_none_or(|known| says(&error) > says(known))
+                {
+                    worst = Some(error);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// IPv6 and IPv4 in turns, beginning with the family that the resolver prefers.
+fn in_turns(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, other): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    let mut turns = VecDeque::new();
+    loop {
+        let pair = [preferred.next(), other.next()];
+        if pair.iter().all(Option::is_none) || turns.len() >= MAX_ADDRESSES {
+            turns.truncate(MAX_ADDRESSES);
+            return turns;
+        }
+        turns.extend(pair.into_iter().flatten());
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the system's kinds of error grow; unknown ones keep their text"
+)]
+fn describe(addr: SocketAddr, source: io::Error) -> ConnectError {
+    match source.kind() {
+        io::ErrorKind::ConnectionRefused => ConnectError::Refused { addr },
+        io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::TimedOut
+        | io::ErrorKind::AddrNotAvailable => ConnectError::Unreachable { addr, source },
+        _ => ConnectError::Io { addr, source },
+    }
+}
+
+/// How much an error tells a person about the host: a refusal proves that it is there.
+fn says(error: &ConnectError) -> u8 {
+    match error {
+        ConnectError::Refused { .. } => 3,
+        ConnectError::Io { .. } => 2,
+        ConnectError::Unreachable { .. } => 1,
+        ConnectError::NameNotFound { .. } | ConnectError::TimedOut { .. } => 0,
+    }
+}

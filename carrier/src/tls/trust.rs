@@ -1,0 +1,513 @@
+//! Whose server certificate is trusted. A root is pinned, by its certificate or by its fingerprint, and has to be a CA
+//! certificate itself: an end certificate that is pinned must never vouch for another one. What webpki leaves out is
+//! checked here: the key usage of every CA in the chain, and flags, path length and dates of the root.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{
+    CertificateDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
+};
+use rustls::{CertificateError, DigitallySignedStruct, PeerIncompatible, SignatureScheme};
+
+use super::error::TlsError;
+use super::provider;
+use crate::x509::{CertificateFacts, der, sha256, spki};
+
+/// A real chain has three or four certificates; what has more than this is not looked at.
+pub(super) const MAX_CHAIN: usize = 16;
+
+/// Which root certificate a server's certificate must come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerTrust {
+    /// One of these root certificates, whether the server presents it or not.
+    PinnedRoots(Vec<CertificateDer<'static>>),
+    /// The root certificate with this SHA-256, which the server must present.
+    RootFingerprint([u8; 32]),
+}
+
+/// Whether the dates in certificates are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatePolicy {
+    /// Against the clock of this machine.
+    Enforce,
+    /// Not at all, because the clock of this machine can't be right. Everything else is checked as ever, at a time at
+    /// which the end certificate was valid.
+    Ignore,
+}
+
+/// Why a root certificate can't be pinned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// There is no root at all.
+    #[error("no root certificate is given, so no server could ever be trusted")]
+    NoRoots,
+    /// A root can't be read.
+    #[error("root certificate {position} can't be read: it is damaged, or no X.509 certificate")]
+    Unreadable {
+        /// Which one, counted from 1.
+        position: usize,
+    },
+    /// A root is no CA certificate.
+    #[error("“{subject}” can't be a root certificate: it isn't a CA certificate")]
+    NotCa {
+        /// The certificate.
+        subject: String,
+    },
+    /// A root's key usage doesn't allow to sign certificates.
+    #[error(
+        "“{subject}” can't be a root certificate: its key usage doesn't allow to sign certificates"
+    )]
+    MayNotSign {
+        /// The certificate.
+        subject: String,
+    },
+}
+
+/// Checks a server's chain against a [`ServerTrust`].
+#[derive(Debug)]
+pub(super) struct ChainVerifier {
+    trust: ServerTrust,
+    dates: DatePolicy,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ChainVerifier {
+    pub(super) fn new(trust: ServerTrust, dates: DatePolicy) -> Result<Self, TrustError> {
+        if let ServerTrust::PinnedRoots(roots) = &trust {
+            if roots.is_empty() {
+                return Err(TrustError::NoRoots);
+            }
+            for (index, root) in roots.iter().enumerate() {
+                let unreadable = TrustError::Unreadable {
+                    position: index + 1,
+                };
+                let facts = CertificateFacts::read(root).map_err(|_| unreadable.clone())?;
+                webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable)?;
+                match refuse_as_authority(&facts) {
+                    None => {}
+                    Some(Unfit::NotCa) => {
+                        return Err(TrustError::NotCa {
+                            subject: facts.display_name(),
+                        });
+                    }
+                    Some(Unfit::MayNotSign) => {
+                        return Err(TrustError::MayNotSign {
+                            subject: facts.display_name(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            trust,
+            dates,
+            algorithms: provider().signature_verification_algorithms,
+        })
+    }
+
+    fn verify(
+        &self,
+        end: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        if others.len() >= MAX_CHAIN {
+            return Err(TlsError::ChainTooLong {
+                count: others.len() + 1,
+            });
+        }
+        let found;
+        let roots: &[CertificateDer<'_>] = match &self.trust {
+            ServerTrust::PinnedRoots(roots) => roots,
+            ServerTrust::RootFingerprint(expected) => {
+                found = [find_root(*expected, end, others)?];
+                &found
+            }
+        };
+        let chain = Chain::read(end, others)?;
+        if chain.end.is_ca == Some(true) {
+            return Err(TlsError::EndIsCa {
+                subject: chain.end.display_name(),
+            });
+        }
+        let anchors = roots
+            .iter()
+            .map(|root| webpki::anchor_from_trusted_cert(root))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| TlsError::CertificateUnreadable)?;
+        let certificate = webpki::EndEntityCert::try_from(end)
+            .map_err(|error| chain.explain(error, roots, name))?;
+        self.verify_path(&certificate, &chain, roots, &anchors, name, now)?;
+        certificate
+            .verify_is_valid_for_subject_name(name)
+            .map_err(|error| chain.explain(error, roots, name))
+    }
+
+    fn verify_path(
+        &self,
+        certificate: &webpki::EndEntityCert<'_>,
+        chain: &Chain<'_>,
+        roots: &[CertificateDer<'_>],
+        anchors: &[TrustAnchor<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        let mut time = match self.dates {
+            DatePolicy::Enforce => now,
+            DatePolicy::Ignore => moment(chain.end.not_before),
+        };
+        // Without dates, a CA certificate that was renewed after the end certificate was issued moves the time on; once
+        // per certificate at most.
+        for _ in 0..=MAX_CHAIN {
+            let refused = RefCell::new(None);
+            let check = |path: &webpki::VerifiedPath<'_>| {
+                let root = anchors
+                    .iter()
+                    .position(|anchor| std::ptr::eq(anchor, path.anchor()));
+                let root = root
+                    .and_then(|index| roots.get(index))
+                    .ok_or(webpki::Error::UnknownIssuer)?;
+                self.check_authorities(path, root, now).map_err(|error| {
+                    refused.replace(Some(error));
+                    webpki::Error::UnknownIssuer
+                })
+            };
+            let result = certificate.verify_for_usage(
+                self.algorithms.all,
+                anchors,
+                chain.others,
+                time,
+                webpki::KeyUsage::server_auth(),
+                None,
+                Some(&check),
+            );
+            let error = match result {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if let (DatePolicy::Ignore, webpki::Error::CertNotValidYet { not_before, .. }) =
+                (self.dates, &error)
+            {
+                time = *not_before;
+                continue;
+            }
+            return Err(refused
+                .into_inner()
+                .unwrap_or_else(|| chain.explain(error, roots, name)));
+        }
+        Err(TlsError::UnknownRoot)
+    }
+
+    /// What webpki doesn't check of the certificates that vouch for the end certificate.
+    fn check_authorities(
+        &self,
+        path: &webpki::VerifiedPath<'_>,
+        root: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        let mut below_root: u32 = 0;
+        for intermediate in path.intermediate_certificates() {
+            let facts = read(&intermediate.der())?;
+            refuse_unfit(&facts)?;
+            // A CA that only renewed its own key doesn't count (RFC 5280, section 4.2.1.9).
+            if intermediate.subject() != intermediate.issuer() {
+                below_root += 1;
+            }
+        }
+        let facts = read(root)?;
+        refuse_unfit(&facts)?;
+        if facts.path_len.is_some_and(|allowed| below_root > allowed) {
+            return Err(TlsError::PathTooLong);
+        }
+        match self.dates {
+            DatePolicy::Ignore => Ok(()),
+            DatePolicy::Enforce if now > moment(facts.not_after) => Err(TlsError::Expired {
+                subject: facts.display_name(),
+                not_after: facts.not_after,
+            }),
+            DatePolicy::Enforce if now < moment(facts.not_before) => Err(TlsError::NotYetValid {
+                subject: facts.display_name(),
+                not_before: facts.not_before,
+            }),
+            DatePolicy::Enforce => Ok(()),
+        }
+    }
+}
+
+impl ServerCertVerifier for ChainVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.verify(end_entity, intermediates, server_name, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(error) => Err(error.into_rustls()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        refuse_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_possession(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether the other side holds the key of the certificate that it presented. The key is taken from the certificate's
+/// outer shape, so this works for certificates with an inside that webpki refuses to parse.
+pub(super) fn verify_possession(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let key = spki(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    verify_tls13_signature_with_raw_key(
+        message,
+        &SubjectPublicKeyInfoDer::from(key),
+        signed,
+        algorithms,
+    )
+}
+
+/// TLS 1.2 is never offered, so this is never asked for.
+pub(super) fn refuse_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
+    Err(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig.into())
+}
+
+enum Unfit {
+    NotCa,
+    MayNotSign,
+}
+
+/// Why a certificate can't vouch for another one.
+fn refuse_as_authority(facts: &CertificateFacts) -> Option<Unfit> {
+    if facts.is_ca != Some(true) {
+        Some(Unfit::NotCa)
+    } else if facts.may_sign_certificates == Some(false) {
+        Some(Unfit::MayNotSign)
+    } else {
+        None
+    }
+}
+
+fn refuse_unfit(facts: &CertificateFacts) -> Result<(), TlsError> {
+    match refuse_as_authority(facts) {
+        None => Ok(()),
+        Some(Unfit::NotCa) => Err(TlsError::NotCa {
+            subject: facts.display_name(),
+        }),
+        Some(Unfit::MayNotSign) => Err(TlsError::MayNotSign {
+            subject: facts.display_name(),
+        }),
+    }
+}
+
+/// The presented certificate with the pinned fingerprint; it must be fit to vouch for others.
+fn find_root<'a>(
+    expected: [u8; 32],
+    end: &'a CertificateDer<'_>,
+    others: &'a [CertificateDer<'_>],
+) -> Result<CertificateDer<'a>, TlsError> {
+    let all = || others.iter().chain([end]);
+    if let Some(root) = all().find(|certificate| sha256(certificate) == expected) {
+        refuse_unfit(&read(root)?)?;
+        return Ok(CertificateDer::from(root.as_ref()));
+    }
+    let is_root = |certificate: &&CertificateDer<'_>| {
+        CertificateFacts::read(certificate).is_ok_and(|facts| facts.self_signed)
+    };
+    let presented: Vec<[u8; 32]> = all()
+        .filter(is_root)
+        .map(|certificate| sha256(certificate))
+        .collect();
+    if presented.is_empty() {
+        return Err(TlsError::RootNotPresented);
+    }
+    Err(TlsError::FingerprintMismatch {
+        expected,
+        presented,
+    })
+}
+
+/// A presented chain, for explaining what webpki found.
+struct Chain<'a> {
+    end: CertificateFacts,
+    end_der: &'a CertificateDer<'a>,
+    others: &'a [CertificateDer<'a>],
+}
+
+impl<'a> Chain<'a> {
+    fn read(
+        end: &'a CertificateDer<'a>,
+        others: &'a [CertificateDer<'a>],
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            end: read(end)?,
+            end_der: end,
+            others,
+        })
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "webpki's errors grow; unknown ones keep their text as source"
+    )]
+    fn explain(
+        &self,
+        error: webpki::Error,
+        roots: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+    ) -> TlsError {
+        match error {
+            webpki::Error::CertExpired { not_after, .. } => TlsError::Expired {
+                subject: self.with_date(|facts| facts.not_after, not_after),
+                not_after: seconds(not_after),
+            },
+            webpki::Error::CertNotValidYet { not_before, .. } => TlsError::NotYetValid {
+                subject: self.with_date(|facts| facts.not_before, not_before),
+                not_before: seconds(not_before),
+            },
+            webpki::Error::CertNotValidForName(_) => TlsError::WrongName {
+                wanted: name.to_str().into_owned(),
+                names: self.end.san.clone(),
+            },
+            webpki::Error::UnknownIssuer => self.explain_unknown_issuer(roots),
+            webpki::Error::CaUsedAsEndEntity => TlsError::EndIsCa {
+                subject: self.end.display_name(),
+            },
+            webpki::Error::EndEntityUsedAsCa => TlsError::NotCa {
+                subject: self.first_non_ca(),
+            },
+            webpki::Error::PathLenConstraintViolated => TlsError::PathTooLong,
+            webpki::Error::InvalidSignatureForPublicKey => TlsError::SignatureWrong,
+            webpki::Error::SignatureAlgorithmMismatch
+            | webpki::Error::UnsupportedSignatureAlgorithmContext(_)
+            | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+                TlsError::SignatureNotAccepted
+            }
+            webpki::Error::RequiredEkuNotFoundContext(_) | webpki::Error::EmptyEkuExtension => {
+                TlsError::WrongPurpose {
+                    subject: self.end.display_name(),
+                }
+            }
+            webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
+                TlsError::CertificateUnreadable
+            }
+            other => {
+                TlsError::CertificateRefused(Arc::new(rustls::Error::General(format!("{other:?}"))))
+            }
+        }
+    }
+
+    /// The presented certificate with this date; webpki reports the date only.
+    fn with_date(&self, date: impl Fn(&CertificateFacts) -> i64, wanted: UnixTime) -> String {
+        if date(&self.end) == seconds(wanted) {
+            return self.end.display_name();
+        }
+        self.others
+            .iter()
+            .filter_map(|certificate| CertificateFacts::read(certificate).ok())
+            .find(|facts| date(facts) == seconds(wanted))
+            .unwrap_or_else(|| self.end.clone())
+            .display_name()
+    }
+
+    fn explain_unknown_issuer(&self, roots: &[CertificateDer<'_>]) -> TlsError {
+        let issuers = self.issuers();
+        let top = issuers.last().copied().unwrap_or(self.end_der);
+        let (Some(shape), Ok(facts)) = (der::shape(top), CertificateFacts::read(top)) else {
+            return TlsError::UnknownRoot;
+        };
+        let known = |root: &CertificateDer<'_>| {
+            der::shape(root).is_some_and(|root| root.subject == shape.issuer)
+        };
+        let is_root = shape.issuer == shape.subject || roots.iter().any(known);
+        // A chain that ends below an unknown root, and presents an intermediate certificate, is simply of another root.
+        let of_another_root = match self.trust_needs_presented_root(roots) {
+            true => false,
+            false => !issuers.is_empty(),
+        };
+        if is_root || of_another_root {
+            TlsError::UnknownRoot
+        } else {
+            TlsError::IssuerMissing {
+                issuer: facts.issuer,
+            }
+        }
+    }
+
+    /// Whether the root in use is among the presented certificates: then the chain between was meant to be complete.
+    fn trust_needs_presented_root(&self, roots: &[CertificateDer<'_>]) -> bool {
+        roots.iter().any(|root| {
+            self.others
+                .iter()
+                .any(|other| other.as_ref() == root.as_ref())
+        })
+    }
+
+    fn first_non_ca(&self) -> String {
+        self.issuers()
+            .into_iter()
+            .filter_map(|certificate| CertificateFacts::read(certificate).ok())
+            .find(|facts| facts.is_ca != Some(true))
+            .unwrap_or_else(|| self.end.clone())
+            .display_name()
+    }
+
+    /// The presented certificates above the end certificate, by names alone.
+    fn issuers(&self) -> Vec<&'a CertificateDer<'a>> {
+        let mut found: Vec<&CertificateDer<'_>> = Vec::new();
+        let mut current = self.end_der;
+        while let Some(shape) = der::shape(current) {
+            let next = self.others.iter().find(|other| {
+                der::shape(other).is_some_and(|other| other.subject == shape.issuer)
+                    && !found.iter().any(|known| known.as_ref() == other.as_ref())
+            });
+            match next {
+                Some(next) if shape.subject != shape.issuer => {
+                    found.push(next);
+                    current = next;
+                }
+                Some(_) | None => break,
+            }
+        }
+        found
+    }
+}
+
+fn read(certificate: &CertificateDer<'_>) -> Result<CertificateFacts, TlsError> {
+    CertificateFacts::read(certificate).map_err(|_| TlsError::CertificateUnreadable)
+}
+
+fn moment(unix: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(unix).unwrap_or(0)))
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
