@@ -1,0 +1,109 @@
+//! A VNC server started for one session, with a socket as its standard input and output. It gets no shell, no inherited
+//! environment and no terminal; it is ended and reaped with the session.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::text::one_line_of;
+use crate::upstream::Program;
+
+/// How much of what the program says is kept for the message about its end.
+const SAID_MAX: usize = 4096;
+/// How much of that is shown.
+const SHOWN_MAX: usize = 300;
+/// How long the program may take to end by itself once its connection is closed.
+const GRACE: Duration = Duration::from_secs(2);
+/// The search path of a program that is given none.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A running program and the end of what it has said.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    child: Child,
+    stderr: Option<ChildStderr>,
+    said: VecDeque<u8>,
+}
+
+impl Spawned {
+    /// Starts the program; returns our end of its connection.
+    pub(crate) fn start(program: &Program) -> io::Result<(UnixStream, Self)> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let ours = UnixStream::from_std(ours)?;
+        let output = theirs.try_clone()?;
+        let mut command = Command::new(&program.path);
+        command
+            .args(&program.args)
+            .env_clear()
+            .env("PATH", PATH)
+            .envs(program.env.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(OwnedFd::from(output)))
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let stderr = child.stderr.take();
+        // The command held the program's end of the connection too: it must go, or we'd never see the program close it.
+        drop(command);
+        Ok((
+            ours,
+            Self {
+                child,
+                stderr,
+                said: VecDeque::new(),
+            },
+        ))
+    }
+
+    /// Keeps the last of what the program says, for as long as it is awaited.
+    pub(crate) async fn listen(&mut self) -> Infallible {
+        self.hear().await;
+        std::future::pending().await
+    }
+
+    async fn hear(&mut self) {
+        let Some(stderr) = &mut self.stderr else {
+            return;
+        };
+        let mut part = [0; 512];
+        while let Ok(count @ 1..) = stderr.read(&mut part).await {
+            self.said.extend(&part[..count]);
+            let excess = self.said.len().saturating_sub(SAID_MAX);
+            self.said.drain(..excess);
+        }
+        self.stderr = None;
+    }
+
+    /// Waits a moment for the program to end by itself, then kills it; reaps it in either case. Our end of its connection must be
+    /// closed before. Returns the last that it said.
+    pub(crate) async fn end(mut self) -> String {
+        let ending = async {
+            self.hear().await;
+            self.child.wait().await
+        };
+        let status = match timeout(GRACE, ending).await {
+            Ok(status) => status,
+            Err(_) => {
+                // Fails only when the program is gone already, and then there is nothing to kill.
+                let _ = self.child.start_kill();
+                self.child.wait().await
+            }
+        };
+        let said: Vec<u8> = self.said.into();
+        let tail = &said[said.len().saturating_sub(SHOWN_MAX)..];
+        let said = one_line_of(tail, SHOWN_MAX);
+        debug!(?status, said, "the VNC server's program has ended");
+        said
+    }
+}
