@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod alpn;
+pub mod diagnosis;
 pub mod framed;
 pub mod tcp;
 pub mod tls;
