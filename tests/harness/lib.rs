@@ -1,0 +1,14 @@
+//! What scenarios are made of: a test desktop, a measuring viewer, faults, certificates, child processes and real X
+//! servers. The harness never fakes a part of the product: it starts the programs that ship and talks to them from
+//! outside.
+
+pub mod desktop;
+pub mod eventually;
+pub mod fault_proxy;
+pub mod image;
+pub mod pki;
+pub mod program;
+pub mod rfb;
+pub mod rfb_client;
+pub mod scratch;
+pub mod x11;
