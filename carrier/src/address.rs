@@ -219,3 +219,151 @@ fn is_ipv6(text: &str) -> bool {
 fn shorten(text: &str) -> String {
     crate::x509::printable(text, 80)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(String, u16), AddressError> {
+        HostPort::parse(text, 8443).map(|address| (address.host, address.port))
+    }
+
+    #[test]
+    fn hosts_and_ports_are_read_as_people_type_them() {
+        for (text, host, port) in [
+            ("server.example.com", "server.example.com", 8443),
+            ("server", "server", 8443),
+            ("  server.example.com:443\n", "server.example.com", 443),
+            ("server.example.com.:443", "server.example.com", 443),
+            ("my_server-1:65535", "my_server-1", 65535),
+            ("192.0.2.1", "192.0.2.1", 8443),
+            ("192.0.2.1:1", "192.0.2.1", 1),
+            ("2001:db8::1", "2001:db8::1", 8443),
+            ("::1", "::1", 8443),
+            ("[2001:db8::1]", "2001:db8::1", 8443),
+            ("[2001:db8::1]:443", "2001:db8::1", 443),
+            ("[fe80::1%eth0]:443", "fe80::1%eth0", 443),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example", 8443),
+        ] {
+            assert_eq!(read(text), Ok((host.to_owned(), port)), "{text}");
+        }
+    }
+
+    #[test]
+    fn web_addresses_are_refused_with_a_sentence() {
+        for text in [
+            "https://server.example.com:8443/usg/endpoint",
+            "server/",
+            "//server",
+            "user@server",
+            "server?a",
+        ] {
+            assert_eq!(read(text), Err(AddressError::Url), "{text}");
+        }
+        assert!(AddressError::Url.to_string().contains("web address"));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_by_its_own_reason() {
+        assert_eq!(read(""), Err(AddressError::Empty));
+        assert_eq!(read("  "), Err(AddressError::Empty));
+        assert_eq!(read(":443"), Err(AddressError::Empty));
+        for text in [
+            "server:",
+            "server:0",
+            "server:65536",
+            "server:+1",
+            "server:https",
+            "[::1]:",
+            "[::1]:-1",
+        ] {
+            assert!(
+                matches!(read(text), Err(AddressError::Port { .. })),
+                "{text}: {:?}",
+                read(text)
+            );
+        }
+        for text in [
+            "[::1",
+            "[server]:443",
+            "[192.0.2.1]",
+            "[]",
+            "[::1]443",
+            "[::1%]",
+        ] {
+            assert_eq!(read(text), Err(AddressError::Brackets), "{text}");
+        }
+        for text in ["a:b:c", "2001:db8::1::2", "fe80::1%"] {
+            assert!(
+                matches!(read(text), Err(AddressError::Colons { .. })),
+                "{text}: {:?}",
+                read(text)
+            );
+        }
+        for text in ["192.0.2", "192.0.2.256", "1.2.3.4.5", "server.1"] {
+            assert!(
+                matches!(read(text), Err(AddressError::Ipv4 { .. })),
+                "{text}: {:?}",
+                read(text)
+            );
+        }
+        assert!(matches!(
+            read("bücher.example"),
+            Err(AddressError::NotAscii { .. })
+        ));
+        let long = "a".repeat(64);
+        let longer = vec!["a".repeat(60); 5].join(".");
+        for text in [
+            "a..b",
+            ".a",
+            "-a",
+            "a-",
+            "two words",
+            "a\u{0}b",
+            "a;b",
+            "$(reboot)",
+            "*.a",
+            &long,
+            &longer,
+        ] {
+            assert!(
+                matches!(read(text), Err(AddressError::Name { .. })),
+                "{text}: {:?}",
+                read(text)
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_is_written_so_that_it_can_be_read_again() {
+        for text in [
+            "server.example.com:443",
+            "192.0.2.1:8443",
+            "[2001:db8::1]:8443",
+            "[fe80::1%eth0]:1",
+        ] {
+            let address = HostPort::parse(text, 1).expect("an address");
+            assert_eq!(address.to_string(), text);
+            assert_eq!(HostPort::parse(&address.to_string(), 2), Ok(address));
+        }
+    }
+
+    #[test]
+    fn an_address_from_parts_is_checked_as_well() {
+        assert!(HostPort::new("server", 443).is_ok());
+        assert!(matches!(
+            HostPort::new("server", 0),
+            Err(AddressError::Port { .. })
+        ));
+        assert!(matches!(
+            HostPort::new("a b", 443),
+            Err(AddressError::Name { .. })
+        ));
+    }
+
+    #[test]
+    fn what_was_typed_can_not_steer_a_terminal_through_an_error() {
+        let error = read("a\u{1b}[31mb").expect_err("no name");
+        assert!(!error.to_string().contains('\u{1b}'), "{error:?}");
+    }
+}

@@ -180,3 +180,234 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.stream
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{ReadBuf, duplex};
+
+    use super::*;
+
+    /// Gives out its bytes one per read, with a pause before each.
+    struct Dripping {
+        bytes: Vec<u8>,
+        next: usize,
+        ready: bool,
+    }
+
+    impl AsyncRead for Dripping {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.ready = !self.ready;
+            if self.ready {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(&byte) = self.bytes.get(self.next) {
+                buffer.put_slice(&[byte]);
+                self.next += 1;
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn dripping(bytes: &[u8]) -> FrameReader<Dripping> {
+        FrameReader::new(Dripping {
+            bytes: bytes.to_vec(),
+            next: 0,
+            ready: false,
+        })
+    }
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat()
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_whole_from_single_bytes() {
+        let large: Vec<u8> = (0..40_000_u32).flat_map(u32::to_be_bytes).collect();
+        let bytes = [frame(b"one"), frame(b""), frame(&large)].concat();
+        let mut reader = dripping(&bytes);
+        assert_eq!(
+            reader.next(large.len()).await.unwrap().as_deref(),
+            Some(&b"one"[..])
+        );
+        assert_eq!(
+            reader.next(large.len()).await.unwrap().as_deref(),
+            Some(&b""[..])
+        );
+        assert!(reader.next(large.len()).await.unwrap().unwrap() == large);
+        assert_eq!(reader.next(large.len()).await.unwrap(), None);
+        assert_eq!(reader.next(large.len()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_anywhere_loses_nothing() {
+        let bytes = [frame(b"first"), frame(b"second")].concat();
+        let mut reader = dripping(&bytes);
+        let mut frames = Vec::new();
+        let mut given_up = 0;
+        loop {
+            // Polled once, then dropped: the hardest way to cancel.
+            let once = std::future::poll_fn(|context| {
+                let mut next = std::pin::pin!(reader.next(100));
+                Poll::Ready(next.as_mut().poll(context))
+            });
+            match once.await {
+                Poll::Pending => given_up += 1,
+                Poll::Ready(Ok(Some(frame))) => frames.push(frame),
+                Poll::Ready(Ok(None)) => break,
+                Poll::Ready(Err(error)) => panic!("{error:?}"),
+            }
+        }
+        assert_eq!(frames, [b"first".to_vec(), b"second".to_vec()]);
+        assert_eq!(given_up, bytes.len() + 1);
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_is_refused_from_the_header_alone() {
+        for (announced, max) in [(11, 10), (u32::MAX, 65_536), (1, 0)] {
+            let (mut near, far) = duplex(64);
+            near.write_all(&announced.to_be_bytes()).await.unwrap();
+            let mut reader = FrameReader::new(far);
+            // The stream stays open: a reader that waits for the body would wait for ever.
+            for _ in 0..2 {
+                let error = reader.next(max).await.expect_err("too large");
+                let FrameError::TooLarge {
+                    announced: told,
+                    max: limit,
+                } = error
+                else {
+                    panic!("{error:?}")
+                };
+                assert_eq!((told, limit), (u64::from(announced), max));
+            }
+            assert_eq!(reader.body.capacity(), 0);
+            drop(near);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_largest_allowed_frame_passes() {
+        let mut reader = dripping(&frame(&[7; 10]));
+        assert_eq!(reader.next(10).await.unwrap(), Some(vec![7; 10]));
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_allocates_nothing_before_its_bytes_arrive() {
+        let (mut near, far) = duplex(64 * 1024);
+        let mut reader = FrameReader::new(far);
+        near.write_all(&1_000_000_000_u32.to_be_bytes())
+            .await
+            .unwrap();
+        let mut arrived = 0;
+        for _ in 0..20 {
+            near.write_all(&[1; 10_000]).await.unwrap();
+            arrived += 10_000;
+            let mut next = Box::pin(reader.next(usize::MAX));
+            let polled =
+                std::future::poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+            assert!(polled.is_pending());
+            drop(next);
+            assert_eq!(reader.body.len(), arrived);
+            assert!(
+                reader.body.capacity() <= 2 * arrived + 2 * GROWTH,
+                "{}",
+                reader.body.capacity()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_within_a_frame_is_told_from_one_between_frames() {
+        let bytes = frame(b"four");
+        for length in 1..bytes.len() {
+            let mut reader = dripping(&bytes[..length]);
+            for _ in 0..2 {
+                let error = reader.next(100).await.expect_err("cut off");
+                assert!(matches!(error, FrameError::CutOff), "{length}: {error:?}");
+            }
+            assert!(reader.is_midway());
+        }
+        assert_eq!(dripping(&[]).next(100).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn bytes_behind_a_frame_stay_in_the_stream() {
+        let (mut near, far) = duplex(64);
+        near.write_all(&[frame(b"last"), b"other".to_vec()].concat())
+            .await
+            .unwrap();
+        drop(near);
+        let mut reader = FrameReader::new(far);
+        reader.next(100).await.unwrap();
+        assert!(!reader.is_midway());
+        let mut rest = Vec::new();
+        reader.into_inner().read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"other");
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_what_is_read() {
+        let (near, far) = duplex(16);
+        let send = async {
+            let mut writer = FrameWriter::new(near);
+            writer.send(b"hello").await.unwrap();
+            writer.send(b"").await.unwrap();
+            writer.send(&[9; 1000]).await.unwrap();
+            writer.close().await.unwrap();
+            writer
+        };
+        let read = async {
+            let mut reader = FrameReader::new(far);
+            let mut frames = Vec::new();
+            while let Some(frame) = reader.next(1000).await.unwrap() {
+                frames.push(frame);
+            }
+            frames
+        };
+        let (_writer, frames) = tokio::join!(send, read);
+        assert_eq!(frames, [b"hello".to_vec(), Vec::new(), vec![9; 1000]]);
+    }
+
+    #[tokio::test]
+    async fn after_a_send_that_was_given_up_nothing_more_is_sent() {
+        let (near, mut far) = duplex(8);
+        let mut writer = FrameWriter::new(near);
+        {
+            let mut send = Box::pin(writer.send(b"longer than the pipe"));
+            let polled =
+                std::future::poll_fn(|context| Poll::Ready(send.as_mut().poll(context))).await;
+            assert!(polled.is_pending());
+        }
+        let mut begun = [0; 8];
+        far.read_exact(&mut begun).await.unwrap();
+        let error = writer
+            .send(b"next")
+            .await
+            .expect_err("the frame before is unfinished");
+        assert!(matches!(error, FrameError::Unfinished), "{error:?}");
+        drop(writer);
+        let mut rest = Vec::new();
+        far.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_fails_is_told() {
+        let (near, far) = duplex(8);
+        drop(far);
+        let error = FrameWriter::new(near)
+            .send(b"hello")
+            .await
+            .expect_err("nobody is there");
+        assert!(matches!(error, FrameError::Io(_)), "{error:?}");
+    }
+}

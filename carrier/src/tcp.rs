@@ -185,3 +185,152 @@ fn says(error: &ConnectError) -> u8 {
         ConnectError::NameNotFound { .. } | ConnectError::TimedOut { .. } => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Long enough never to be reached on loopback.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// An address on which nothing listens, and nothing else can begin to.
+    fn refusing() -> (std::net::TcpStream, std::net::TcpListener, SocketAddr) {
+        // The near end of a connection holds its port without listening on it.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let address = stream.local_addr().unwrap();
+        (stream, listener, address)
+    }
+
+    #[tokio::test]
+    async fn a_listening_host_is_reached_by_name_and_by_address_without_delay_of_small_writes() {
+        for (bound, host) in [("127.0.0.1:0", "127.0.0.1"), ("127.0.0.1:0", "localhost")] {
+            let listener = TcpListener::bind(bound).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut stream = connect(host, port, LONG).await.unwrap();
+            assert!(stream.nodelay().unwrap());
+            let (mut accepted, _) = listener.accept().await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_address() {
+        let (_stream, _listener, address) = refusing();
+        let error = connect("127.0.0.1", address.port(), LONG)
+            .await
+            .expect_err("nothing listens");
+        assert!(
+            matches!(error, ConnectError::Refused { addr } if addr == address),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_exist_is_told() {
+        let error = connect("does-not-exist.invalid", 443, LONG)
+            .await
+            .expect_err("no such name");
+        assert!(
+            matches!(&error, ConnectError::NameNotFound { host, .. } if host == "does-not-exist.invalid"),
+            "{error:?}"
+        );
+    }
+
+    /// A listener whose queue is full drops further attempts, as a black hole does.
+    async fn silent() -> (tokio::net::TcpListener, Vec<TcpStream>) {
+        let full = tokio::net::TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(1).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = timeout(HEAD_START, TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+            assert!(queued.len() < 100, "the queue never fills up");
+        }
+        (full, queued)
+    }
+
+    #[tokio::test]
+    async fn a_host_that_stays_silent_is_given_up_at_the_deadline_and_named() {
+        let (full, _queued) = silent().await;
+        let port = full.local_addr().unwrap().port();
+        let error = connect("127.0.0.1", port, HEAD_START)
+            .await
+            .expect_err("nobody answers");
+        assert!(matches!(&error, ConnectError::TimedOut { .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            format!("“127.0.0.1” port {port} didn't answer in time")
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_does_not_keep_the_next_one_from_being_tried() {
+        let (_stream, _held, refusing) = refusing();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listening = listener.local_addr().unwrap();
+        let stream = connect_any("two", VecDeque::from([refusing, listening]))
+            .await
+            .unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), listening);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_stays_silent_does_not_keep_the_next_one_from_being_tried() {
+        let (full, _queued) = silent().await;
+        let silent = full.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listening = listener.local_addr().unwrap();
+        let stream = timeout(
+            LONG,
+            connect_any("two", VecDeque::from([silent, listening])),
+        )
+        .await
+        .unwrap()
+        .unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), listening);
+    }
+
+    #[tokio::test]
+    async fn a_name_without_addresses_is_not_found() {
+        let error = connect_any("empty", VecDeque::new())
+            .await
+            .expect_err("no address");
+        assert!(
+            matches!(error, ConnectError::NameNotFound { source: None, .. }),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn the_families_take_turns_and_the_number_of_attempts_is_bounded() {
+        let v4: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let v6: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
+        assert_eq!(in_turns(vec![v6, v6, v4, v4]), [v6, v4, v6, v4]);
+        assert_eq!(in_turns(vec![v4, v4, v4, v6]), [v4, v6, v4, v4]);
+        assert!(in_turns(Vec::new()).is_empty());
+        assert_eq!(in_turns(vec![v4; 100]).len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn of_several_failures_the_refusal_is_told() {
+        let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let by = |kind: io::ErrorKind| describe(addr, kind.into());
+        let refused = by(io::ErrorKind::ConnectionRefused);
+        let unreachable = by(io::ErrorKind::HostUnreachable);
+        assert!(matches!(refused, ConnectError::Refused { .. }));
+        assert!(matches!(unreachable, ConnectError::Unreachable { .. }));
+        assert!(matches!(
+            by(io::ErrorKind::PermissionDenied),
+            ConnectError::Io { .. }
+        ));
+        assert!(says(&refused) > says(&unreachable));
+    }
+}

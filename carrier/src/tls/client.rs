@@ -89,18 +89,18 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let name = read_name(server_name)?;
-    let wanted = config.alpn_protocols.first().cloned();
+    let offered = config.alpn_protocols.clone();
     let stream = match timeout_at(end, TlsConnector::from(config).connect(name, io)).await {
         Ok(result) => result?,
         Err(_) => return Err(TlsError::TimedOut),
     };
-    // A server without ALPN answers with none. For HTTP that is usual; for anything else it is another service.
-    let agreed = stream.get_ref().1.alpn_protocol();
-    match wanted {
-        Some(wanted) if wanted != alpn::HTTP && agreed != Some(wanted.as_slice()) => {
-            Err(TlsError::WrongService)
-        }
-        Some(_) | None => Ok(stream),
+    // The library refuses a protocol that wasn't offered. A server without ALPN agrees on none: for HTTP that is usual,
+    // for anything else it is another service.
+    let agreed = stream.get_ref().1.alpn_protocol().is_some();
+    if agreed || offered.is_empty() || offered.iter().any(|protocol| protocol == alpn::HTTP) {
+        Ok(stream)
+    } else {
+        Err(TlsError::WrongService)
     }
 }
 

@@ -145,10 +145,10 @@ pub enum TlsError {
     #[error("the other side presented no certificate")]
     NoCertificate,
     /// The other side refused for another reason.
-    #[error("the other side refused the secure connection ({alert})")]
+    #[error("the other side refused the secure connection (TLS alert {alert})")]
     PeerRefused {
-        /// The alert's name in the standard.
-        alert: String,
+        /// The alert's number in the standard (RFC 8446, section 6).
+        alert: u8,
     },
     /// The name to connect to is neither a DNS name nor an IP address.
     #[error("“{name}” is neither a host name nor an IP address")]
@@ -279,7 +279,7 @@ impl From<rustls::Error> for TlsError {
 impl TlsError {
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "the standard's alerts grow; others are shown by name"
+        reason = "the standard's alerts grow; others are shown by number"
     )]
     fn from_alert(alert: AlertDescription) -> Self {
         match alert {
@@ -298,7 +298,7 @@ impl TlsError {
             | AlertDescription::AccessDenied => Self::PeerRefusedOurCertificate,
             AlertDescription::CloseNotify | AlertDescription::UserCanceled => Self::Closed,
             other => Self::PeerRefused {
-                alert: format!("{other:?}"),
+                alert: u8::from(other),
             },
         }
     }

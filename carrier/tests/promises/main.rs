@@ -1,0 +1,12 @@
+//! What this crate promises, held against real handshakes and real certificates. Certificates are made per run; no test
+//! waits for a duration, and time-outs run in simulated time.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod chains;
+mod diagnosis;
+mod facts;
+mod listener;
+mod names;
+mod peers;
+mod pki;
