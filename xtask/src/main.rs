@@ -1,0 +1,47 @@
+//! The one list of tasks, the same ones that continuous integration runs. Needs nothing but a Rust toolchain to start;
+//! what a task needs beyond that, it installs itself and says so.
+
+mod demo;
+mod fuzz;
+mod setup;
+mod step;
+mod test;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Umbra's tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Sets up what the tests need, then checks format, lints, tests and documentation
+    Test(test::Arguments),
+    /// Runs every fuzz target for a bounded time
+    Fuzz(fuzz::Arguments),
+    /// Starts a device and a server in a temporary folder and shadows the one through the other
+    Demo(demo::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Demo(arguments) => demo::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(std::io::stderr().lock(), "\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the tests need beyond a Rust toolchain: real X servers, VNC servers and viewers from Debian, a scriptable viewer
+//! from PyPI. Installs only what is missing, and says what it installs before it does.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::step::{say, step, succeeds, top};
+
+/// How to see that something is there.
+enum Sign {
+    /// A program on the search path.
+    Program(&'static str),
+    /// One of these files.
+    File(&'static [&'static str]),
+    /// Python can make virtual environments.
+    PythonVenv,
+}
+
+/// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
+const PACKAGES: [(&str, Sign); 10] = [
+    ("openssl", Sign::Program("openssl")),
+    ("python3-venv", Sign::PythonVenv),
+    ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
+    ("tigervnc-viewer", Sign::Program("vncviewer")),
+    ("x11-apps", Sign::Program("xwd")),
+    ("x11vnc", Sign::Program("x11vnc")),
+    ("xdotool", Sign::Program("xdotool")),
+    ("xterm", Sign::Program("xterm")),
+    ("xvfb", Sign::Program("Xvfb")),
+    (
+        "libfaketime",
+        Sign::File(&[
+            "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+            "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+        ]),
+    ),
+];
+
+fn is_there(sign: &Sign) -> bool {
+    match sign {
+        Sign::Program(name) => on_path(name),
+        Sign::File(paths) => paths.iter().any(|path| Path::new(path).is_file()),
+        Sign::PythonVenv => {
+            succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
+        }
+    }
+}
+
+fn on_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Installs what is missing, or only says so.
+pub(crate) fn run(install: bool) -> anyhow::Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, sign)| !is_there(sign))
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        say("==> set-up: everything that the tests need from Debian is there");
+    } else if install {
+        install_packages(&missing)?;
+    } else {
+        say(&format!(
+            "==> set-up: missing and not installed, so tests will fail: {}",
+            missing.join(" ")
+        ));
+    }
+    python(install)
+}
+
+fn install_packages(missing: &[&str]) -> anyhow::Result<()> {
+    let packages = missing.join(" ");
+    if !on_path("apt-get") {
+        bail!(
+            "the tests need {packages} (Debian's names), and there is no apt-get to install them with"
+        );
+    }
+    let with_sudo = !is_root();
+    if with_sudo && !on_path("sudo") {
+        bail!(
+            "the tests need {packages}; run as root: apt-get install --no-install-recommends {packages}"
+        );
+    }
+    say(&format!("==> set-up: installing from Debian: {packages}"));
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new(if with_sudo { "sudo" } else { "apt-get" });
+        if with_sudo {
+            command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        } else {
+            command.env("DEBIAN_FRONTEND", "noninteractive");
+        }
+        command.args(arguments);
+        command
+    };
+    step("package lists", &mut apt(&["update"]))?;
+    step(
+        "packages",
+        apt(&["install", "-y", "--no-install-recommends"]).args(missing),
+    )
+}
+
+/// The virtual environment with the scriptable viewer; made anew when the list of what belongs into it has changed.
+fn python(install: bool) -> anyhow::Result<()> {
+    let environment = top().join(".test-env");
+    let wanted = top().join("tests/test-env.txt");
+    let stamp = environment.join("installed.txt");
+    let list =
+        std::fs::read(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == list) {
+        say("==> set-up: the Python environment is up to date");
+        return Ok(());
+    }
+    if !install {
+        say(
+            "==> set-up: .test-env is missing or out of date and not installed, so tests will fail",
+        );
+        return Ok(());
+    }
+    say("==> set-up: installing from PyPI into .test-env: what tests/test-env.txt lists");
+    step(
+        "Python environment",
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&environment),
+    )?;
+    let mut pip = Command::new(environment.join("bin/pip"));
+    step(
+        "Python packages",
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(&wanted),
+    )?;
+    std::fs::write(&stamp, list).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_seen_and_what_is_not_is_missed() {
+        assert!(is_there(&Sign::Program("sh")));
+        assert!(!is_there(&Sign::Program("no-such-program")));
+        assert!(is_there(&Sign::File(&[
+            "/no/such/file",
+            "/dev/../proc/self/status"
+        ])));
+        assert!(!is_there(&Sign::File(&["/no/such/file"])));
+    }
+
+    #[test]
+    fn every_python_package_is_pinned() {
+        let list = std::fs::read_to_string(top().join("tests/test-env.txt")).expect("the list");
+        let packages: Vec<_> = list.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(
+            packages.iter().any(|line| line.starts_with("vncdotool==")),
+            "{list}"
+        );
+        assert!(packages.iter().all(|line| line.contains("==")), "{list}");
+    }
+}
