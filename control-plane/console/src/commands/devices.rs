@@ -1,0 +1,310 @@
+//! Devices: the list, one of them in full, its name, its parameters, and commands to it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use umbra_protocol::CommandId;
+use umbra_protocol::api::{CommandInfo, Device, DeviceSettings, NewCommand};
+use umbra_protocol::command::{Action, CommandState};
+use umbra_protocol::settings::Value;
+
+use super::Call;
+use crate::api::{Client, Reply};
+use crate::cli::{ActionArg, DevicesArgs, DevicesCommand};
+use crate::failure::Failure;
+use crate::table::{Facts, Table};
+use crate::text;
+
+/// How often the server is asked how far a command is.
+const POLL: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(call: &mut Call<'_, '_>, args: DevicesArgs) -> Result<(), Failure> {
+    let Some(command) = args.command else {
+        return list(call, args.query.as_deref()).await;
+    };
+    if let Some(query) = args.query {
+        return Err(Failure::Usage(format!(
+            "“{query}” stands before a command, where nothing is expected"
+        )));
+    }
+    let client = call.client()?;
+    match command {
+        DevicesCommand::Show { device } => {
+            let reply = client.device(&device).await?;
+            if call.json {
+                return call.write_json(&reply.json);
+            }
+            let facts = facts(&reply.value, call.now());
+            call.write(|out| facts.write(out))
+        }
+        DevicesCommand::Rename { device, name } => {
+            let reply = client.rename(&device, name).await?;
+            call.say(
+                &format!(
+                    "{} is now called {}.",
+                    reply.value.unit_id, reply.value.name
+                ),
+                &reply.json,
+            )
+        }
+        DevicesCommand::Remove { device } => {
+            client.remove(&device).await?;
+            call.say(
+                &format!("{device} is off the file; it needs a new key to come back."),
+                &json!({"removed": device}),
+            )
+        }
+        DevicesCommand::AcceptCertificate { device } => {
+            let reply = client.accept_certificate(&device).await?;
+            let sentence = format!(
+                "{} is known by the certificate {} now.",
+                reply.value.name, reply.value.certificate
+            );
+            call.say(&sentence, &reply.json)
+        }
+        DevicesCommand::Settings { device, set, unset } => {
+            settings(call, &client, &device, set, unset).await
+        }
+        DevicesCommand::Command {
+            device,
+            wait,
+            timeout,
+            action,
+        } => {
+            let command = NewCommand {
+                action: action_of(action),
+            };
+            let reply = client.command(&device, &command).await?;
+            give(call, &client, &device, reply, wait.then_some(timeout)).await
+        }
+    }
+}
+
+async fn list(call: &mut Call<'_, '_>, query: Option<&str>) -> Result<(), Failure> {
+    let reply = call.client()?.devices(query).await?;
+    if call.json {
+        return call.write_json(&reply.json);
+    }
+    let now = call.now();
+    let mut table = Table::new(&[
+        "NAME",
+        "UNIT ID",
+        "STATE",
+        "LAST SEEN",
+        "SYSTEM",
+        "AGENT",
+        "ADDRESS",
+        "NOTES",
+    ]);
+    for device in &reply.value {
+        table.row([
+            device.name.as_str(),
+            device.unit_id.as_str(),
+            state(device),
+            &device
+                .last_seen
+                .map_or("never".to_owned(), |at| text::relative(at, now)),
+            &device.os,
+            &device.agent_version,
+            device.shadow_addresses.first().map_or("", String::as_str),
+            &notes(device),
+        ]);
+    }
+    if table.is_empty() {
+        let sentence = match query {
+            Some(query) => format!("No device matches “{}”.", text::printable(query)),
+            None => "No device is on file. Make a key for one: umbra keys export".to_owned(),
+        };
+        return call.write(|out| writeln!(out, "{sentence}"));
+    }
+    call.write(|out| table.write(out))
+}
+
+fn state(device: &Device) -> &'static str {
+    if device.online { "online" } else { "offline" }
+}
+
+fn notes(device: &Device) -> String {
+    let mut notes = Vec::new();
+    if device.conflicting_certificate.is_some() {
+        notes.push("another certificate was presented".to_owned());
+    }
+    if !device.settings_refused.is_empty() {
+        notes.push(format!(
+            "{} settings refused",
+            device.settings_refused.len()
+        ));
+    } else if device.settings_applied < device.settings_revision {
+        notes.push("settings pending".to_owned());
+    }
+    if device.commands_waiting > 0 {
+        notes.push(format!("{} commands waiting", device.commands_waiting));
+    }
+    notes.join(", ")
+}
+
+fn facts(device: &Device, now: i64) -> Facts {
+    let mut facts = Facts::new();
+    facts.add("Name", &device.name);
+    facts.add("Unit ID", device.unit_id.as_str());
+    facts.add("Device ID", device.id.to_string());
+    facts.add("State", state(device));
+    facts.add(
+        "Last seen",
+        device
+            .last_seen
+            .map_or("never".to_owned(), |at| text::moment(at, now)),
+    );
+    facts.add("Taken on", text::moment(device.enrolled_at, now));
+    facts.add("System", &device.os);
+    facts.add("Agent", &device.agent_version);
+    facts.add("Shadowing", device.shadow_addresses.join(", "));
+    facts.add("Certificate", device.certificate.to_string());
+    if let Some(other) = &device.conflicting_certificate {
+        facts.add(
+            "CONFLICT",
+            format!("somebody with this unit ID presents the certificate {other}"),
+        );
+        facts.add(
+            "",
+            "if the device was re-imaged: umbra devices accept-certificate; if not, it is a copy",
+        );
+    }
+    let revisions = format!(
+        "revision {} of {} applied",
+        device.settings_applied, device.settings_revision
+    );
+    facts.add("Settings", revisions);
+    for (name, sentence) in &device.settings_refused {
+        facts.add("Refused", format!("{name}: {sentence}"));
+    }
+    facts.add("Commands", format!("{} waiting", device.commands_waiting));
+    facts
+}
+
+async fn settings(
+    call: &mut Call<'_, '_>,
+    client: &Client,
+    device: &str,
+    set: Vec<(String, Value)>,
+    unset: Vec<String>,
+) -> Result<(), Failure> {
+    let before = client.settings(device).await?;
+    if set.is_empty() && unset.is_empty() {
+        return show_settings(call, &before);
+    }
+    let mut values = before.value.values;
+    for name in &unset {
+        if values.remove(name).is_none() {
+            return Err(Failure::Usage(format!(
+                "{name} is not among the parameters that the server decides for {device}"
+            )));
+        }
+    }
+    values.extend(set);
+    let after = client
+        .put_settings(device, &DeviceSettings { values })
+        .await?;
+    show_settings(call, &after)
+}
+
+fn show_settings(call: &mut Call<'_, '_>, reply: &Reply<DeviceSettings>) -> Result<(), Failure> {
+    if call.json {
+        return call.write_json(&reply.json);
+    }
+    let mut table = Table::new(&["NAME", "VALUE"]);
+    for (name, value) in &reply.value.values {
+        // As it has to be typed, so that a text "5900" is told apart from a number.
+        table.row([
+            name.clone(),
+            serde_json::to_string(value).unwrap_or_else(|_| value.to_string()),
+        ]);
+    }
+    if table.is_empty() {
+        return call.write(|out| writeln!(out, "The server decides nothing for this device."));
+    }
+    call.write(|out| table.write(out))
+}
+
+fn action_of(action: ActionArg) -> Action {
+    match action {
+        ActionArg::Reboot => Action::Reboot,
+        ActionArg::Shutdown => Action::Shutdown,
+        ActionArg::Message { text } => Action::Message { text },
+        ActionArg::Inventory => Action::Inventory,
+        ActionArg::Renew => Action::Renew,
+        ActionArg::Rekey => Action::Rekey,
+    }
+}
+
+async fn give(
+    call: &mut Call<'_, '_>,
+    client: &Client,
+    device: &str,
+    given: Reply<CommandInfo>,
+    wait: Option<Duration>,
+) -> Result<(), Failure> {
+    let id = given.value.id;
+    let Some(limit) = wait else {
+        let sentence = format!(
+            "{} is given to {device}; it runs when the device is online. With --wait you see how it went.",
+            given.value.action
+        );
+        return call.say(&sentence, &given.json);
+    };
+    let end = Instant::now() + limit;
+    let mut last = given;
+    while last.value.state.is_none() {
+        if Instant::now() >= end {
+            return Err(Failure::Device(format!(
+                "{device} has not answered within {}; the command waits for it at the server",
+                text::span(limit)
+            )));
+        }
+        sleep(POLL.min(end - Instant::now())).await;
+        last = look(client, device, id, last).await?;
+    }
+    let (state, command) = (last.value.state, &last.value);
+    let sentence = command.sentence.clone().unwrap_or_default();
+    if call.json {
+        call.write_json(&last.json)?;
+    } else if state == Some(CommandState::Done) {
+        let mut facts = Facts::new();
+        for (name, value) in &command.facts {
+            facts.add(name, value);
+        }
+        let line = text::printable(&format!("{device}: {} is done. {sentence}", command.action));
+        call.write(|out| {
+            writeln!(out, "{}", line.trim_end())?;
+            facts.write(out)
+        })?;
+    }
+    match state {
+        Some(CommandState::Done) => Ok(()),
+        Some(CommandState::Failed) => Err(Failure::Device(format!(
+            "{device} tried and failed: {sentence}"
+        ))),
+        Some(CommandState::Interrupted) | None => Err(Failure::Device(format!(
+            "{device} was interrupted and did not try again: {sentence}"
+        ))),
+    }
+}
+
+/// The command's newest state, among the device's commands.
+async fn look(
+    client: &Client,
+    device: &str,
+    id: CommandId,
+    before: Reply<CommandInfo>,
+) -> Result<Reply<CommandInfo>, Failure> {
+    let all = client.commands(device).await?;
+    let Some(index) = all.value.iter().position(|command| command.id == id) else {
+        return Ok(before);
+    };
+    let json = all.json.get(index).cloned().unwrap_or_default();
+    Ok(Reply {
+        value: all.value[index].clone(),
+        json,
+    })
+}
