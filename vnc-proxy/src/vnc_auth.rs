@@ -32,16 +32,20 @@ mod tests {
 
     #[test]
     fn the_response_equals_what_single_des_with_reversed_key_bits_gives() {
-        // DES's well-known vector: key 133457799BBCDFF1, block 0123456789ABCDEF gives 85E813540F0AB405. A password is text, so
-        // the key bytes must be ASCII after reversal; "\u{1}" repeated reverses to 80 80 ..., whose vector is from NBS SP 500-20.
-        let challenge = [0u8; CHALLENGE_LEN];
-        // Empty password: the all-zero key. DES(0, 0) = 8CA64DE9C1B123A7.
-        let response = respond(&Secret::new(""), &challenge);
+        // With the empty password, the key is zero.
+        let response = respond(&Secret::new(""), &[0; CHALLENGE_LEN]);
         assert_eq!(
             response[..8],
             [0x8C, 0xA6, 0x4D, 0xE9, 0xC1, 0xB1, 0x23, 0xA7]
         );
         assert_eq!(response[8..], response[..8]);
+        // What OpenSSL's des-ecb gives with the key CEA6C64EA62E8C4C.
+        let response = respond(&Secret::new("secret12"), b"0123456789abcdef");
+        let expected = [
+            0x5F, 0x15, 0xF4, 0xF0, 0xE1, 0x68, 0x4C, 0xDC, 0x26, 0x0E, 0xA9, 0x62, 0xAB, 0x82,
+            0xFA, 0x3B,
+        ];
+        assert_eq!(response, expected);
     }
 
     #[test]
