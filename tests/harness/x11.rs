@@ -87,21 +87,37 @@ pub fn installed(program: &str) -> Result<PathBuf, X11Error> {
     })
 }
 
-/// Where `vncdo` is: where `UMBRA_VNCDO` says, or in the environment that `cargo xtask test` sets up.
-pub fn vncdo() -> Result<PathBuf, X11Error> {
+/// Runs `vncdo`, the scriptable viewer, towards a server on loopback. It is where `UMBRA_VNCDO` says, or in the
+/// environment that `cargo xtask test` sets up.
+pub async fn vncdo(
+    scratch: &Scratch,
+    address: SocketAddr,
+    actions: &[&str],
+) -> Result<(), X11Error> {
     let path = match std::env::var_os("UMBRA_VNCDO") {
         Some(path) => PathBuf::from(path),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../.test-env/bin/vncdo"),
     };
-    let package = "vncdotool, from PyPI,";
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(X11Error::NotInstalled {
+    if !path.is_file() {
+        return Err(X11Error::NotInstalled {
             program: "vncdo".into(),
-            package,
-        })
+            package: "vncdotool (from PyPI)",
+        });
     }
+    let mut command = Command::new(path);
+    command
+        .arg("-s")
+        .arg(format!("{}::{}", address.ip(), address.port()))
+        .args(["-t", "40", "--nocursor"]);
+    let output = run(scratch, "vncdo", command.args(actions), b"", 2 * RUN_LIMIT).await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(X11Error::Failed {
+        program: "vncdo",
+        said,
+    })
 }
 
 /// A running X server.
@@ -281,7 +297,7 @@ impl XServer {
         options.map(str::to_owned).to_vec()
     }
 
-    /// Opens TigerVNC's viewer on this screen, towards a server on loopback.
+    /// Opens TigerVNC's viewer on this screen, towards a server on loopback, in full colour and as large as the screen.
     pub fn vncviewer(&self, scratch: &Scratch, address: SocketAddr) -> Result<Program, X11Error> {
         let mut command = self.command("vncviewer")?;
         let home = scratch.folder("viewer-home").map_err(X11Error::File)?;
@@ -292,6 +308,12 @@ impl XServer {
             "-AlertOnFatalError=0",
             "-ReconnectOnError=0",
             "-FullScreen",
+        ]);
+        command.args([
+            "-AutoSelect=0",
+            "-FullColor=1",
+            "-NoJPEG=1",
+            "-PreferredEncoding=Hextile",
         ]);
         command.arg(format!("{}::{}", address.ip(), address.port()));
         Ok(Program::start(scratch, "vncviewer", &mut command)?)

@@ -1,1 +1,3 @@
 //! The product's promises, kept end to end: the programs that ship, on real parts, in a folder of their own.
+
+mod viewers;
