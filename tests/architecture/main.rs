@@ -156,11 +156,14 @@ fn crates_know_only_whom_they_may() {
 
 #[test]
 fn forbidden_knowledge_is_found_directly_and_through_others() {
-    let mut graph = Graph::default();
-    graph.members = MAY_KNOW
+    let members = MAY_KNOW
         .iter()
         .map(|(name, _)| (*name).to_owned())
         .collect();
+    let mut graph = Graph {
+        members,
+        ..Graph::default()
+    };
     let mut edge = |from: &str, to: &str, for_tests: bool| {
         let edges = if for_tests {
             &mut graph.for_tests
