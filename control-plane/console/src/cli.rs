@@ -144,12 +144,17 @@ pub enum DevicesCommand {
         device: String,
     },
     /// File the new certificate that a device presents (after it was re-imaged)
-    #[command(
-        after_help = "Compare the fingerprint first: umbra devices show DEVICE names both certificates.\n\nExample:\n  umbra devices accept-certificate till-5"
-    )]
+    #[command(after_help = "\
+Both certificates are shown and the answer is asked for. Without anybody to ask, name the new one with --fingerprint.
+
+Example:
+  umbra devices accept-certificate till-5")]
     AcceptCertificate {
         /// Name, unit ID or device ID
         device: String,
+        /// Accept this certificate without asking; refused if the device presents another one
+        #[arg(long, value_name = "P1-P2-P3-P4")]
+        fingerprint: Option<Fingerprint>,
     },
     /// Show or change the parameters that the server decides for a device
     #[command(after_help = "\
@@ -404,6 +409,21 @@ pub enum AccountsCommand {
         /// What the account may do
         #[arg(long, value_enum, default_value_t = RoleArg::Operator)]
         role: RoleArg,
+        /// Read the password from the first line of a file, or of the standard input (-)
+        #[arg(long, value_name = "FILE|-")]
+        password_file: Option<PathBuf>,
+    },
+    /// Remove an account; its log-ins end
+    #[command(after_help = "Example:\n  umbra accounts remove bob")]
+    Remove {
+        /// Account name
+        user: String,
+    },
+    /// Set an account's password; its log-ins end, and the new password is asked for
+    #[command(after_help = "Example:\n  umbra accounts password bob")]
+    Password {
+        /// Account name; the one that is logged in when not given
+        user: Option<String>,
         /// Read the password from the first line of a file, or of the standard input (-)
         #[arg(long, value_name = "FILE|-")]
         password_file: Option<PathBuf>,

@@ -7,12 +7,12 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use umbra_protocol::api::{
-    Account, AuditEntry, CommandInfo, Device, DeviceChange, DeviceSettings, KeyInfo, LoggedIn,
-    Login, MadeKey, NewAccount, NewCommand, NewKeys, NewSession, Policy, Problem,
-    ServerCredentials, SessionInfo, SessionOffer,
+    AcceptCertificate, Account, AuditEntry, CommandInfo, Device, DeviceChange, DeviceSettings,
+    KeyInfo, LoggedIn, Login, MadeKey, NewAccount, NewCommand, NewKeys, NewPassword, NewSession,
+    Policy, Problem, ServerCredentials, SessionInfo, SessionOffer,
 };
 use umbra_protocol::refusal::clip;
-use umbra_protocol::{KeyId, Secret, SessionId};
+use umbra_protocol::{Fingerprint, KeyId, Secret, SessionId};
 
 use self::http::{Answer, Ask, HttpError, Server};
 
@@ -79,18 +79,10 @@ impl Client {
             .await
     }
 
-    /// The account that the token is for.
-    pub async fn whoami(&self) -> Result<Reply<Account>, ApiError> {
-        self.get("/whoami").await
-    }
-
     /// Devices; all of them without a query.
     pub async fn devices(&self, query: Option<&str>) -> Result<Reply<Vec<Device>>, ApiError> {
-        self.get(&with_query(
-            "/devices",
-            &[("query", query.map(str::to_owned))],
-        ))
-        .await
+        self.get(&with_query("/devices", &[("q", query.map(str::to_owned))]))
+            .await
     }
 
     /// One device, by ID, unit ID or name.
@@ -114,12 +106,17 @@ impl Client {
             .await
     }
 
-    /// Files the certificate that a device with a known unit ID presents in place of the one on file.
-    pub async fn accept_certificate(&self, device: &str) -> Result<Reply<Device>, ApiError> {
+    /// Files the certificate of a conflict in place of the one on file.
+    pub async fn accept_certificate(
+        &self,
+        device: &str,
+        certificate: Fingerprint,
+    ) -> Result<Reply<Device>, ApiError> {
+        let accept = AcceptCertificate { certificate };
         self.send(
             Method::POST,
-            &device_path(device, "/accept-certificate"),
-            None::<&()>,
+            &device_path(device, "/certificate"),
+            Some(&accept),
         )
         .await
     }
@@ -206,14 +203,10 @@ impl Client {
         self.get(&format!("/sessions/{session}")).await
     }
 
-    /// Ends a session.
+    /// Ends a session, or withdraws one that has not begun.
     pub async fn end_session(&self, session: SessionId) -> Result<(), ApiError> {
-        self.send_for_nothing(
-            Method::POST,
-            &format!("/sessions/{session}/end"),
-            None::<&()>,
-        )
-        .await
+        self.send_for_nothing(Method::DELETE, &format!("/sessions/{session}"), None::<&()>)
+            .await
     }
 
     /// The audit log, newest first.
@@ -243,6 +236,20 @@ impl Client {
     /// Makes an operator account.
     pub async fn add_account(&self, account: &NewAccount) -> Result<Reply<Account>, ApiError> {
         self.send(Method::POST, "/accounts", Some(account)).await
+    }
+
+    /// Removes an operator account.
+    pub async fn remove_account(&self, user: &str) -> Result<(), ApiError> {
+        let path = format!("/accounts/{}", escaped(user));
+        self.send_for_nothing(Method::DELETE, &path, None::<&()>)
+            .await
+    }
+
+    /// Sets an account's password; all its log-ins end.
+    pub async fn set_password(&self, user: &str, password: Secret) -> Result<(), ApiError> {
+        let path = format!("/accounts/{}/password", escaped(user));
+        self.send_for_nothing(Method::PUT, &path, Some(&NewPassword { password }))
+            .await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Reply<T>, ApiError> {

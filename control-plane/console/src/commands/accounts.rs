@@ -1,5 +1,9 @@
 //! Operator accounts.
 
+use std::path::Path;
+
+use serde_json::json;
+use umbra_protocol::Secret;
 use umbra_protocol::api::{NewAccount, Role};
 
 use super::Call;
@@ -33,21 +37,7 @@ pub(super) async fn run(call: &mut Call<'_, '_>, command: AccountsCommand) -> Re
             role,
             password_file,
         } => {
-            let password = match &password_file {
-                Some(file) => secret_from(file, "password", call.around.person)?,
-                None => {
-                    let first = ask_password(
-                        call,
-                        &format!("Password for {user}, at least 12 characters: "),
-                    )?;
-                    if ask_password(call, "The same again: ")? != first {
-                        return Err(Failure::Usage(
-                            "the two passwords are not the same; nothing was done".to_owned(),
-                        ));
-                    }
-                    first
-                }
-            };
+            let password = new_password(call, &user, password_file.as_deref())?;
             let display_name = display_name.unwrap_or_else(|| user.clone());
             let account = NewAccount {
                 user,
@@ -63,7 +53,47 @@ pub(super) async fn run(call: &mut Call<'_, '_>, command: AccountsCommand) -> Re
             );
             call.say(&sentence, &reply.json)
         }
+        AccountsCommand::Remove { user } => {
+            client.remove_account(&user).await?;
+            call.say(
+                &format!("The account {user} is removed."),
+                &json!({"removed": user}),
+            )
+        }
+        AccountsCommand::Password {
+            user,
+            password_file,
+        } => {
+            let user = match user {
+                Some(user) => user,
+                None => call.known(&call.file.load()?)?.1.user.clone(),
+            };
+            let password = new_password(call, &user, password_file.as_deref())?;
+            client.set_password(&user, password).await?;
+            let sentence = format!("The password of {user} is set; log in with it from now on.");
+            call.say(&sentence, &json!({"password_set": user}))
+        }
     }
+}
+
+fn new_password(
+    call: &mut Call<'_, '_>,
+    user: &str,
+    file: Option<&Path>,
+) -> Result<Secret, Failure> {
+    if let Some(file) = file {
+        return secret_from(file, "password", call.around.person);
+    }
+    let first = ask_password(
+        call,
+        &format!("New password for {user}, at least 12 characters: "),
+    )?;
+    if ask_password(call, "The same again: ")? != first {
+        return Err(Failure::Usage(
+            "the two passwords are not the same; nothing was done".to_owned(),
+        ));
+    }
+    Ok(first)
 }
 
 pub(super) fn role_name(role: Role) -> &'static str {

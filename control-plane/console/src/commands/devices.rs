@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use umbra_protocol::CommandId;
 use umbra_protocol::api::{CommandInfo, Device, DeviceSettings, NewCommand};
 use umbra_protocol::command::{Action, CommandState};
 use umbra_protocol::settings::Value;
+use umbra_protocol::{CommandId, Fingerprint};
 
 use super::Call;
 use crate::api::{Client, Reply};
@@ -55,8 +55,15 @@ pub(super) async fn run(call: &mut Call<'_, '_>, args: DevicesArgs) -> Result<()
                 &json!({"removed": device}),
             )
         }
-        DevicesCommand::AcceptCertificate { device } => {
-            let reply = client.accept_certificate(&device).await?;
+        DevicesCommand::AcceptCertificate {
+            device,
+            fingerprint,
+        } => {
+            let certificate = match fingerprint {
+                Some(fingerprint) => fingerprint,
+                None => confirmed(call, &client, &device).await?,
+            };
+            let reply = client.accept_certificate(&device, certificate).await?;
             let sentence = format!(
                 "{} is known by the certificate {} now.",
                 reply.value.name, reply.value.certificate
@@ -168,7 +175,7 @@ fn facts(device: &Device, now: i64) -> Facts {
         );
         facts.add(
             "",
-            "if the device was re-imaged: umbra devices accept-certificate; if not, it is a copy",
+            "if the device was re-imaged: umbra devices accept-certificate; if not, somebody poses as it",
         );
     }
     let revisions = format!(
@@ -181,6 +188,45 @@ fn facts(device: &Device, now: i64) -> Facts {
     }
     facts.add("Commands", format!("{} waiting", device.commands_waiting));
     facts
+}
+
+/// The certificate that the device presents instead of the one on file, once a person has agreed.
+async fn confirmed(
+    call: &mut Call<'_, '_>,
+    client: &Client,
+    device: &str,
+) -> Result<Fingerprint, Failure> {
+    let device = client.device(device).await?.value;
+    let Some(presented) = device.conflicting_certificate else {
+        return Err(Failure::Device(format!(
+            "{} has not presented another certificate",
+            device.name
+        )));
+    };
+    if !call.around.person.is_there() {
+        return Err(Failure::Usage(format!(
+            "nobody is there to agree; name the certificate to accept with --fingerprint (presented is {presented})"
+        )));
+    }
+    call.around.note(&format!(
+        "{} ({})\n  on file:    {}\n  presented:  {presented}\nAccept it only if this device was re-imaged: whoever holds its \
+         key is this device from then on.",
+        text::printable(&device.name),
+        device.unit_id,
+        device.certificate
+    ));
+    let answer = call
+        .around
+        .person
+        .ask("Accept the presented certificate? (yes/no) ")
+        .map_err(Failure::Terminal)?;
+    if answer.is_some_and(|answer| answer.trim().eq_ignore_ascii_case("yes")) {
+        Ok(presented)
+    } else {
+        Err(Failure::Device(
+            "the certificate was not accepted; nothing was changed".to_owned(),
+        ))
+    }
 }
 
 async fn settings(

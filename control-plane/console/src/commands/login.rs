@@ -270,26 +270,33 @@ pub(super) async fn logout(call: &mut Call<'_, '_>) -> Result<(), Failure> {
 pub(super) async fn whoami(call: &mut Call<'_, '_>) -> Result<(), Failure> {
     let config = call.file.load()?;
     let (name, known) = call.known(&config)?;
-    let reply = call.client()?.whoami().await?;
+    // Asked for its status alone: whether the server still accepts the log-in.
+    call.client()?.credentials().await?;
+    let login = known.login.as_ref();
+    let root = certificate(&known.root).map(|root| Fingerprint::of_certificate(&root).to_string());
+    let document = json!({
+        "server": name,
+        "user": known.user,
+        "display_name": login.map(|login| &login.display_name),
+        "role": login.map(|login| login.role),
+        "expires_at": login.map(|login| login.expires_at),
+        "root_fingerprint": root,
+    });
     if call.json {
-        return call.write_json(&reply.json);
+        return call.write_json(&document);
     }
     let mut facts = Facts::new();
-    facts.add("Account", &reply.value.user);
-    facts.add("Name", &reply.value.display_name);
-    facts.add("Role", super::accounts::role_name(reply.value.role));
+    facts.add("Account", &known.user);
+    facts.add_some("Name", login.map(|login| &login.display_name));
+    facts.add_some(
+        "Role",
+        login.map(|login| super::accounts::role_name(login.role)),
+    );
     facts.add("Server", &name);
-    if let Some(root) = certificate(&known.root) {
-        facts.add(
-            "Server's root",
-            Fingerprint::of_certificate(&root).to_string(),
-        );
-    }
-    if let Some(login) = &known.login {
-        facts.add(
-            "Logged in until",
-            text::moment(login.expires_at, call.now()),
-        );
-    }
+    facts.add_some("Server's root", root);
+    facts.add_some(
+        "Logged in until",
+        login.map(|login| text::moment(login.expires_at, call.now())),
+    );
     call.write(|out| facts.write(out))
 }
