@@ -304,6 +304,7 @@ mod tests {
     fn a_rectangle_at_the_edge_fits_and_one_beyond_does_not() {
         assert!(Rect::new(10, 0, 10, 10).fits(20, 10));
         assert!(!Rect::new(11, 0, 10, 10).fits(20, 10));
+        assert!(!Rect::new(10, 1, 10, 10).fits(20, 10));
         assert!(!Rect::new(u16::MAX, 0, u16::MAX, 1).fits(20, 10));
     }
 

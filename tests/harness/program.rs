@@ -371,8 +371,11 @@ mod tests {
         command
     }
 
+    /// Whether a process runs; one that only waits to be counted out does not.
     fn lives(pid: u32) -> bool {
-        Path::new(&format!("/proc/{pid}")).exists()
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| !rest.starts_with('Z'))
     }
 
     #[tokio::test]
@@ -450,11 +453,29 @@ mod tests {
     #[tokio::test]
     async fn a_run_beyond_its_limit_is_ended() {
         let scratch = Scratch::new().expect("a folder");
-        let limit = Duration::from_millis(50);
-        let failed = run(&scratch, "sleeper", &mut shell("exec sleep 60"), b"", limit)
-            .await
-            .expect_err("too long");
+        let note = scratch.path("pid");
+        let mut command = shell("echo $$ >\"$0\"; exec sleep 60");
+        command.arg(&note);
+        let failed = run(
+            &scratch,
+            "sleeper",
+            &mut command,
+            b"",
+            Duration::from_secs(1),
+        )
+        .await
+        .expect_err("too long");
         assert!(matches!(failed, ProgramError::State { .. }), "{failed}");
+        let pid: u32 = std::fs::read_to_string(note)
+            .expect("started")
+            .trim()
+            .parse()
+            .expect("a process ID");
+        eventually_is("the program to be gone", SOON, || {
+            if lives(pid) { Err(pid) } else { Ok(()) }
+        })
+        .await
+        .expect("gone");
     }
 
     #[test]
