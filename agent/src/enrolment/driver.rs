@@ -1,0 +1,374 @@
+//! Enrolment over the network: TCP, TLS to the root that a person vouched for, proofs, and the result on the disk. Neither the
+//! device's certificate nor anything made from the key leaves before the server's root has the full fingerprint.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use umbra_carrier::address::HostPort;
+use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
+use umbra_carrier::tcp::{self, ConnectError};
+use umbra_carrier::tls::{
+    self, DatePolicy, ServerTrust, TlsError, TlsIdentity, TrustError, connect_tls, device_config,
+};
+use umbra_carrier::alpn;
+use umbra_protocol::first_auth::{EXPORTER_LABEL, FirstAuthKey};
+use umbra_protocol::hello::Hello;
+use umbra_protocol::{
+    DecodeError, DeviceId, Fingerprint, FromDevice, FromServer, RefusalCode, Remedy, decode,
+    encode, limits,
+};
+
+use super::machine::{Candidate, ConversationError, ExpectChallenge};
+use super::{Enrolled, EnrolmentError};
+use crate::files::Files;
+use crate::link::trouble::sentence;
+use crate::paths::Paths;
+
+/// What a person gives.
+#[derive(Clone, Debug)]
+pub struct EnrolRequest {
+    /// Where the server is.
+    pub address: HostPort,
+    /// SHA-256 of its root certificate, in full.
+    pub fingerprint: Fingerprint,
+    /// The first-authentication key.
+    pub key: FirstAuthKey,
+}
+
+/// What the device brings.
+#[derive(Debug)]
+pub struct Applicant<'a> {
+    /// Certificate and key.
+    pub identity: &'a TlsIdentity,
+    /// The device's ID.
+    pub device_id: DeviceId,
+    /// What it says first, with the intent to enrol.
+    pub hello: Hello,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// Whether this device's clock can judge certificates.
+    pub dates: DatePolicy,
+}
+
+/// How far it is, for the person who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The server is being connected to.
+    Connecting,
+    /// The server's root has the fingerprint; the key is being proven.
+    Proving,
+    /// The server has taken the device on; this is being written down.
+    Storing,
+}
+
+/// Why the device was not taken on.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// No connection.
+    #[error("the server {address} could not be reached")]
+    Connect {
+        /// Where it was looked for.
+        address: HostPort,
+        /// Why.
+        #[source]
+        source: ConnectError,
+    },
+    /// No TLS, or not with this server.
+    #[error("the server {address} was not trusted")]
+    Tls {
+        /// Where it was looked for.
+        address: HostPort,
+        /// Why.
+        #[source]
+        source: TlsError,
+    },
+    /// The server took too long.
+    #[error("the server did not answer in time")]
+    TimedOut,
+    /// The connection broke.
+    #[error("the connection to the server broke before the device was taken on")]
+    Lost(#[source] FrameError),
+    /// The server closed.
+    #[error("the server closed the connection before the device was taken on")]
+    Closed,
+    /// The server's words can't be read.
+    #[error("the server's answer can't be read")]
+    Unreadable(#[source] DecodeError),
+    /// The conversation ended without a result.
+    #[error(transparent)]
+    Conversation(ConversationError),
+    /// The server's roots can't be pinned.
+    #[error("the server named root certificates that can't be used")]
+    Anchors(#[source] TrustError),
+    /// The server's roots can't be read.
+    #[error("the server named root certificates that can't be read")]
+    AnchorsUnreadable,
+    /// The result could not be kept.
+    #[error("the server has taken this device on, but that could not be written down")]
+    Store(#[source] EnrolmentError),
+}
+
+impl EnrolError {
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "unreachable",
+            Self::Tls { source, .. } => match tls_kind(source) {
+                TlsKind::Fingerprint => "wrong_fingerprint",
+                TlsKind::Name => "wrong_name",
+                TlsKind::Dates => "certificate_dates",
+                TlsKind::Other => "tls",
+            },
+            Self::TimedOut => "timed_out",
+            Self::Lost(_) | Self::Closed => "connection_lost",
+            Self::Unreadable(_) => "malformed",
+            Self::Conversation(ConversationError::Refused(refusal)) => refusal.code.as_str(),
+            Self::Conversation(ConversationError::ServerNotProven) => "server_not_proven",
+            Self::Conversation(ConversationError::Protocol(_)) => "protocol",
+            Self::Anchors(_) | Self::AnchorsUnreadable => "bad_roots",
+            Self::Store(_) => "not_stored",
+        }
+    }
+
+    /// Whether it passes by itself.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Connect { .. } | Self::TimedOut | Self::Lost(_) | Self::Closed => Remedy::Retry,
+            Self::Tls { source, .. } if source.concerns_certificates() => Remedy::AskPerson,
+            Self::Tls { .. } => Remedy::Retry,
+            Self::Conversation(ConversationError::Refused(refusal)) => refusal.code.remedy(),
+            Self::Unreadable(_)
+            | Self::Conversation(
+                ConversationError::ServerNotProven | ConversationError::Protocol(_),
+            )
+            | Self::Anchors(_)
+            | Self::AnchorsUnreadable
+            | Self::Store(_) => Remedy::AskPerson,
+        }
+    }
+
+    /// What happened and what the person can do, in one or two sentences.
+    pub fn for_person(&self) -> String {
+        let happened = match self {
+            // Both fingerprints are in it, and the names of the certificate.
+            Self::Tls { .. } | Self::Connect { .. } => sentence(self),
+            Self::Conversation(ConversationError::Refused(refusal)) => {
+                format!("The server refused: {refusal}.")
+            }
+            Self::TimedOut
+            | Self::Lost(_)
+            | Self::Closed
+            | Self::Unreadable(_)
+            | Self::Conversation(_)
+            | Self::Anchors(_)
+            | Self::AnchorsUnreadable
+            | Self::Store(_) => sentence(self),
+        };
+        match self.advice() {
+            Some(advice) => format!("{happened} {advice}"),
+            None => happened,
+        }
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect { .. } => Some("Check address, port and network, then try again."),
+            Self::Tls { source, .. } => match tls_kind(source) {
+                TlsKind::Fingerprint => Some(
+                    "Nothing was sent to it. Compare address and fingerprint with your administrator: another server may be \
+                     answering.",
+                ),
+                TlsKind::Name => {
+                    Some("Nothing was sent to it. Use one of the names in its certificate as the address.")
+                }
+                TlsKind::Dates => {
+                    Some("Nothing was sent to it. Check this device's clock first, then the server's certificate.")
+                }
+                TlsKind::Other => None,
+            },
+            Self::TimedOut | Self::Lost(_) | Self::Closed => {
+                Some("Try again with the same key: it counts only once for this device.")
+            }
+            Self::Conversation(ConversationError::Refused(refusal)) => advice(refusal.code),
+            Self::Store(_) => Some(
+                "Free some space or repair the disk, then enrol again with the same key: the server gives this device the \
+                 same answer.",
+            ),
+            Self::Unreadable(_)
+            | Self::Conversation(
+                ConversationError::ServerNotProven | ConversationError::Protocol(_),
+            )
+            | Self::Anchors(_)
+            | Self::AnchorsUnreadable => None,
+        }
+    }
+}
+
+enum TlsKind {
+    Fingerprint,
+    Name,
+    Dates,
+    Other,
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only these reasons have an advice of their own"
+)]
+fn tls_kind(error: &TlsError) -> TlsKind {
+    match error {
+        TlsError::FingerprintMismatch { .. } | TlsError::RootNotPresented => TlsKind::Fingerprint,
+        TlsError::WrongName { .. } => TlsKind::Name,
+        TlsError::Expired { .. } | TlsError::NotYetValid { .. } => TlsKind::Dates,
+        _ => TlsKind::Other,
+    }
+}
+
+fn advice(code: RefusalCode) -> Option<&'static str> {
+    let keys = [
+        RefusalCode::KeyNotAccepted,
+        RefusalCode::KeyUsed,
+        RefusalCode::KeyExpired,
+        RefusalCode::KeyRevoked,
+        RefusalCode::KeyForOtherUnit,
+        RefusalCode::KeyQuota,
+    ];
+    if keys.contains(&code) {
+        return Some("Ask your administrator for a new first-authentication key for this device.");
+    }
+    if code == RefusalCode::CertificateMismatch {
+        return Some(
+            "Ask your administrator to remove or release the device that is filed under this unit ID, then enrol again.",
+        );
+    }
+    match code.remedy() {
+        Remedy::Retry => Some("Try again in a while."),
+        Remedy::AskPerson | Remedy::Stop => Some("Ask your administrator."),
+    }
+}
+
+/// Has the device taken on by the server and keeps the result. `progress` hears each step as it begins.
+pub async fn enroll(
+    request: &EnrolRequest,
+    applicant: Applicant<'_>,
+    paths: &Paths,
+    files: &Files,
+    mut progress: impl FnMut(Step),
+) -> Result<Enrolled, EnrolError> {
+    progress(Step::Connecting);
+    let stream = connect(request, &applicant).await?;
+    progress(Step::Proving);
+    let answer = converse(request, &applicant, stream).await?;
+    progress(Step::Storing);
+    let enrolled = Enrolled {
+        host: request.address.host().to_owned(),
+        port: request.address.port(),
+        device_id: answer.device_id,
+        device_name: answer.device_name,
+        connectors: answer.connectors,
+        anchors: answer.anchors,
+    };
+    let roots = enrolled.roots().map_err(|_| EnrolError::AnchorsUnreadable)?;
+    // Roots that can't be pinned would make a device that never comes back.
+    device_config(
+        Some(applicant.identity),
+        ServerTrust::PinnedRoots(roots),
+        applicant.dates,
+        alpn::CONTROL_LINK,
+    )
+    .map_err(EnrolError::Anchors)?;
+    enrolled.store(paths, files).map_err(EnrolError::Store)?;
+    Ok(enrolled)
+}
+
+async fn connect(
+    request: &EnrolRequest,
+    applicant: &Applicant<'_>,
+) -> Result<TlsStream<TcpStream>, EnrolError> {
+    let address = &request.address;
+    let trust = ServerTrust::RootFingerprint(*request.fingerprint.as_bytes());
+    let config = device_config(
+        Some(applicant.identity),
+        trust,
+        applicant.dates,
+        alpn::CONTROL_LINK,
+    )
+    .map_err(EnrolError::Anchors)?;
+    let tcp = tcp::connect(address.host(), address.port(), applicant.connect_timeout)
+        .await
+        .map_err(|source| EnrolError::Connect {
+            address: address.clone(),
+            source,
+        })?;
+    connect_tls(tcp, config, address.host(), applicant.connect_timeout)
+        .await
+        .map_err(|source| EnrolError::Tls {
+            address: address.clone(),
+            source,
+        })
+}
+
+async fn converse(
+    request: &EnrolRequest,
+    applicant: &Applicant<'_>,
+    stream: TlsStream<TcpStream>,
+) -> Result<umbra_protocol::enrolment::Enrolled, EnrolError> {
+    let tls_failed = |source| EnrolError::Tls {
+        address: request.address.clone(),
+        source,
+    };
+    let exporter = tls::exporter(stream.get_ref().1, EXPORTER_LABEL).map_err(tls_failed)?;
+    let mut nonce = [0; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut nonce)
+        .map_err(|_| EnrolError::Conversation(ConversationError::Protocol("this system gives no random bytes".into())))?;
+    let expect_challenge = ExpectChallenge::new(Candidate {
+        key: request.key.clone(),
+        unit_id: applicant.hello.device.unit_id.clone(),
+        device_id: applicant.device_id,
+        certificate: applicant.identity.certificate().to_vec(),
+        exporter,
+        nonce,
+    });
+    let (read, write) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(read);
+    let mut writer = FrameWriter::new(write);
+
+    say(&mut writer, &applicant.hello.clone().into()).await?;
+    let challenge = hear(&mut reader).await?;
+    // Stretching takes up to a second: not on the thread that carries sessions.
+    let proven = tokio::task::spawn_blocking(move || expect_challenge.take(challenge)).await;
+    let (proof, expect_enrolled) = proven
+        .map_err(|_| EnrolError::Closed)?
+        .map_err(EnrolError::Conversation)?;
+    say(&mut writer, &proof.into()).await?;
+    let answer = hear(&mut reader).await?;
+    let enrolled = expect_enrolled.take(answer).map_err(EnrolError::Conversation)?;
+    // The farewell is a courtesy.
+    let _ = timeout(Duration::from_secs(1), writer.close()).await;
+    Ok(enrolled)
+}
+
+async fn say<W: tokio::io::AsyncWrite + Unpin>(
+    writer: &mut FrameWriter<W>,
+    message: &FromDevice,
+) -> Result<(), EnrolError> {
+    match timeout(limits::ENROLMENT_STEP, writer.send(&encode(message))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(EnrolError::Lost(error)),
+        Err(_) => Err(EnrolError::TimedOut),
+    }
+}
+
+async fn hear<R: tokio::io::AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+) -> Result<FromServer, EnrolError> {
+    // The answer to the proof holds roots and connectors: it may be as large as anything on a welcomed link.
+    match timeout(limits::ENROLMENT_STEP, reader.next(limits::FRAME)).await {
+        Ok(Ok(Some(frame))) => decode(&frame, limits::FRAME).map_err(EnrolError::Unreadable),
+        Ok(Ok(None)) => Err(EnrolError::Closed),
+        Ok(Err(error)) => Err(EnrolError::Lost(error)),
+        Err(_) => Err(EnrolError::TimedOut),
+    }
+}

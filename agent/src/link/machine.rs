@@ -1,0 +1,762 @@
+//! The control link as a pure machine: what arrives goes in with the time, what shall be done comes out. It owns no socket,
+//! task or clock, it never gives up, and it never waits without a deadline.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use umbra_protocol::codec::DecodeError;
+use umbra_protocol::command::Command;
+use umbra_protocol::hello::{Hello, TrustAnchors, Welcome};
+use umbra_protocol::link::{Beat, CertificateFiled, Goodbye};
+use umbra_protocol::message::Leave;
+use umbra_protocol::session::{Presented, SessionEnd, SessionRequest, SessionVerify, Verdict};
+use umbra_protocol::settings::Settings;
+use umbra_protocol::{
+    CommandId, FromDevice, FromServer, Refusal, RefusalCode, Remedy, SessionId, limits, version,
+};
+
+use super::backoff::Backoff;
+use super::trouble::Trouble;
+
+/// Time as the machine sees it: since some fixed moment, and going on while the device sleeps.
+pub type Moment = Duration;
+
+/// How long the device waits when only a person can change something: seldom, but for ever.
+pub const SLOW_RETRY: Duration = Duration::from_secs(5 * 60);
+/// The shortest time between two attempts, whatever asks for a new one.
+pub const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// After a change of network, an answer is due this soon.
+const PROBE: Duration = Duration::from_secs(10);
+/// How long the device waits for the server to confirm that it was removed.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
+/// Somebody else links with this identity: the two must not take turns every second.
+const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
+/// More open questions than sessions that could be waiting.
+const QUESTIONS: usize = 64;
+
+/// What the registry says about the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// How long an attempt may take until TLS stands.
+    pub connect_timeout: Duration,
+    /// The longest wait between two attempts.
+    pub reconnect_interval: Duration,
+    /// Whether the device may be managed at all.
+    pub allowed: bool,
+}
+
+/// What happens to the link.
+#[derive(Debug)]
+pub enum Input {
+    /// The device is ready to link.
+    Start,
+    /// TLS stands; this is what the device says first.
+    Connected(Box<Hello>),
+    /// No connection came about.
+    ConnectFailed(Trouble),
+    /// The server said something.
+    Frame(Box<FromServer>),
+    /// The server said something that cannot be read.
+    Unreadable(DecodeError),
+    /// The connection ended.
+    Closed(Trouble),
+    /// Time has passed.
+    Tick,
+    /// Somebody presented a ticket or a password; the number is unique in this process.
+    Ask {
+        /// Pairs the question with its answer.
+        question: u64,
+        /// What was presented.
+        presented: Presented,
+    },
+    /// Something to say, if the link stands. What must arrive is kept elsewhere and said again after the next welcome.
+    Tell(Box<FromDevice>),
+    /// A person wants the device to be removed from the server's file.
+    Leave,
+    /// The registry says something new about the link.
+    Settings(LinkSettings),
+    /// What the hello said is not true any more (port, certificate): say it anew.
+    Relink(String),
+    /// The device's networks changed, or a person asks for an attempt now.
+    NetworkChanged,
+    /// The agent ends.
+    Shutdown,
+}
+
+/// What shall be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to the connector with this index.
+    Connect(usize),
+    /// Send this.
+    Send(Box<FromDevice>),
+    /// Give up the connection or the attempt at one; what was sent before still goes out.
+    Close,
+    /// The link stands. Everything that must arrive is to be said now.
+    Welcomed(Box<Welcome>),
+    /// The server wants something of another part of the agent.
+    Deliver(Box<Delivery>),
+    /// The answer to a question.
+    Answer {
+        /// Which question.
+        question: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// How leaving went: the server confirmed it, or why it could not be asked.
+    Left(Result<(), Trouble>),
+    /// What people may see of the link.
+    Status(LinkStatus),
+    /// The machine has ended.
+    Stopped,
+}
+
+/// What the server wants of other parts of the agent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Parameters to take over.
+    Settings(Settings),
+    /// A command to run, once.
+    Command(Command),
+    /// A result needs to be kept no longer.
+    ResultFiled(CommandId),
+    /// A session is coming.
+    SessionRequest(SessionRequest),
+    /// A session shall end.
+    SessionEnd(SessionEnd),
+    /// A record needs to be kept no longer.
+    RecordFiled(SessionId),
+    /// New roots and ticket keys.
+    Anchors(TrustAnchors),
+    /// The proposed certificate is on file.
+    CertificateFiled(CertificateFiled),
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The server has spoken.
+    Verdict(Verdict),
+    /// The server could not be asked, or did not answer in time.
+    Unreachable,
+}
+
+/// What people may see of the link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkStatus {
+    /// Remote management is switched off, or the agent ends.
+    Offline,
+    /// An attempt is running.
+    Connecting,
+    /// The link stands.
+    Online {
+        /// The name that the administrators gave to the device.
+        device_name: String,
+    },
+    /// The next attempt comes by itself.
+    Waiting {
+        /// Why there is no link.
+        trouble: Trouble,
+        /// When the next attempt comes.
+        until: Moment,
+    },
+}
+
+#[derive(Debug)]
+enum State {
+    Offline,
+    Connecting { deadline: Moment },
+    Greeting { deadline: Moment },
+    Online(Online),
+    Waiting { until: Moment },
+    Stopped,
+}
+
+#[derive(Debug)]
+struct Online {
+    heartbeat: Duration,
+    next_ping: Moment,
+    silent_at: Moment,
+    number: u64,
+    leaving: Option<Moment>,
+}
+
+/// The link.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    settings: LinkSettings,
+    backoff: Backoff,
+    connectors: usize,
+    /// The connector of the attempt at hand; the one that worked last is tried first.
+    connector: usize,
+    /// How many connectors were tried since the last wait.
+    tried: usize,
+    last_attempt: Option<Moment>,
+    questions: BTreeMap<u64, Moment>,
+}
+
+impl Machine {
+    /// A link that has not begun. `connectors`: how many ways to the server there are, at least one.
+    pub fn new(settings: LinkSettings, connectors: usize, mut backoff: Backoff) -> Self {
+        backoff.set_longest(settings.reconnect_interval);
+        Self {
+            state: State::Offline,
+            settings,
+            backoff,
+            connectors: connectors.max(1),
+            connector: 0,
+            tried: 0,
+            last_attempt: None,
+            questions: BTreeMap::new(),
+        }
+    }
+
+    /// The largest frame that the server may send now.
+    pub fn frame_limit(&self) -> usize {
+        match self.state {
+            State::Online(_) => limits::FRAME,
+            State::Offline
+            | State::Connecting { .. }
+            | State::Greeting { .. }
+            | State::Waiting { .. }
+            | State::Stopped => limits::FRAME_BEFORE_WELCOME,
+        }
+    }
+
+    /// Whether the server has welcomed the device.
+    pub fn is_online(&self) -> bool {
+        matches!(self.state, State::Online(_))
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let own = match &self.state {
+            State::Offline | State::Stopped => None,
+            State::Connecting { deadline } | State::Greeting { deadline } => Some(*deadline),
+            State::Waiting { until } => Some(*until),
+            State::Online(online) => [
+                Some(online.next_ping),
+                Some(online.silent_at),
+                online.leaving,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+        };
+        own.into_iter()
+            .chain(self.questions.values().copied())
+            .min()
+    }
+
+    /// Takes what happened; returns what shall be done, in this order.
+    pub fn handle(&mut self, input: Input, now: Moment) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Start => {
+                if matches!(self.state, State::Offline) {
+                    self.begin(now, &mut out);
+                }
+            }
+            Input::Connected(hello) => self.connected(hello, now, &mut out),
+            Input::ConnectFailed(trouble) => {
+                if matches!(self.state, State::Connecting { .. }) {
+                    self.attempt_failed(trouble, now, &mut out);
+                }
+            }
+            Input::Frame(frame) => self.frame(*frame, now, &mut out),
+            Input::Unreadable(error) => self.unreadable(error, now, &mut out),
+            Input::Closed(trouble) => match self.state {
+                State::Connecting { .. } | State::Greeting { .. } => {
+                    self.attempt_failed(trouble, now, &mut out);
+                }
+                State::Online(_) => self.lost(trouble, now, &mut out),
+                State::Offline | State::Waiting { .. } | State::Stopped => {}
+            },
+            Input::Tick => self.tick(now, &mut out),
+            Input::Ask {
+                question,
+                presented,
+            } => self.ask(question, presented, now, &mut out),
+            Input::Tell(message) => {
+                if self.is_online() {
+                    out.push(Output::Send(message));
+                }
+            }
+            Input::Leave => self.leave(now, &mut out),
+            Input::Settings(settings) => self.take_settings(settings, now, &mut out),
+            Input::Relink(sentence) => self.relink(sentence, now, &mut out),
+            Input::NetworkChanged => self.network_changed(now, &mut out),
+            Input::Shutdown => self.shutdown(&mut out),
+        }
+        out
+    }
+
+    fn begin(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if !self.settings.allowed {
+            self.state = State::Offline;
+            out.push(Output::Status(LinkStatus::Offline));
+            return;
+        }
+        self.tried = 0;
+        out.push(Output::Status(LinkStatus::Connecting));
+        self.connect(now, out);
+    }
+
+    fn connect(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.last_attempt = Some(now);
+        self.state = State::Connecting {
+            deadline: now + self.settings.connect_timeout,
+        };
+        out.push(Output::Connect(self.connector));
+    }
+
+    fn connected(&mut self, hello: Box<Hello>, now: Moment, out: &mut Vec<Output>) {
+        match self.state {
+            State::Connecting { .. } => {
+                self.state = State::Greeting {
+                    deadline: now + limits::HELLO_DEADLINE,
+                };
+                out.push(Output::Send(Box::new(FromDevice::Hello(*hello))));
+            }
+            // The attempt was given up meanwhile.
+            State::Offline | State::Waiting { .. } | State::Stopped => out.push(Output::Close),
+            State::Greeting { .. } | State::Online(_) => {}
+        }
+    }
+
+    /// This way to the server did not lead to a welcome: the next way at once, or all ways again after a wait.
+    fn attempt_failed(&mut self, trouble: Trouble, now: Moment, out: &mut Vec<Output>) {
+        self.tried += 1;
+        self.connector = (self.connector + 1) % self.connectors;
+        if self.tried < self.connectors && trouble.remedy == Remedy::Retry {
+            out.push(Output::Close);
+            self.connect(now, out);
+        } else {
+            self.lost(trouble, now, out);
+        }
+    }
+
+    /// There is no link any more; the next attempt comes after a wait that fits the trouble.
+    fn lost(&mut self, trouble: Trouble, now: Moment, out: &mut Vec<Output>) {
+        let usual = self.backoff.next_wait();
+        let wait = match trouble.remedy {
+            Remedy::Retry => usual,
+            Remedy::AskPerson | Remedy::Stop => self.backoff.about(SLOW_RETRY),
+        };
+        // The hint is clamped so that it stays within the bound with its jitter.
+        let hint = trouble.retry_after.map_or(Duration::ZERO, |hint| {
+            self.backoff.about(hint.min(limits::RETRY_AFTER_MAX / 5 * 4))
+        });
+        self.wait(trouble, now + wait.max(hint), out);
+    }
+
+    fn wait(&mut self, trouble: Trouble, until: Moment, out: &mut Vec<Output>) {
+        out.push(Output::Close);
+        self.forget_questions(out);
+        if let State::Online(Online {
+            leaving: Some(_), ..
+        }) = self.state
+        {
+            out.push(Output::Left(Err(trouble.clone())));
+        }
+        self.state = State::Waiting { until };
+        out.push(Output::Status(LinkStatus::Waiting { trouble, until }));
+    }
+
+    fn forget_questions(&mut self, out: &mut Vec<Output>) {
+        for question in std::mem::take(&mut self.questions).into_keys() {
+            out.push(Output::Answer {
+                question,
+                answer: Answer::Unreachable,
+            });
+        }
+    }
+
+    fn frame(&mut self, frame: FromServer, now: Moment, out: &mut Vec<Output>) {
+        match &mut self.state {
+            State::Greeting { .. } => self.greeting(frame, now, out),
+            State::Online(online) => {
+                online.silent_at = now + online.heartbeat * limits::SILENCE_FACTOR;
+                self.online(frame, now, out);
+            }
+            State::Offline
+            | State::Connecting { .. }
+            | State::Waiting { .. }
+            | State::Stopped => {}
+        }
+    }
+
+    fn greeting(&mut self, frame: FromServer, now: Moment, out: &mut Vec<Output>) {
+        match frame {
+            FromServer::Welcome(welcome) => self.welcomed(welcome, now, out),
+            FromServer::Refusal(refusal) => {
+                let trouble = Trouble::refused(&refusal);
+                self.lost(trouble, now, out);
+            }
+            FromServer::Goodbye(goodbye) => {
+                let trouble = Trouble::goodbye(&goodbye);
+                self.lost(trouble, now, out);
+            }
+            other @ (FromServer::Challenge(_)
+            | FromServer::Enrolled(_)
+            | FromServer::Pong(_)
+            | FromServer::Settings(_)
+            | FromServer::Command(_)
+            | FromServer::ResultFiled(_)
+            | FromServer::SessionRequest(_)
+            | FromServer::SessionVerdict(_)
+            | FromServer::SessionEnd(_)
+            | FromServer::RecordFiled(_)
+            | FromServer::Anchors(_)
+            | FromServer::CertificateFiled(_)
+            | FromServer::Left(_)) => {
+                out.push(refuse(
+                    RefusalCode::UnexpectedMessage,
+                    format!(
+                        "The device waits for a welcome, and the server said “{}”.",
+                        other.kind()
+                    ),
+                ));
+                let trouble = Trouble::protocol(format!(
+                    "The server said “{}” where a welcome was expected.",
+                    other.kind()
+                ));
+                self.lost(trouble, now, out);
+            }
+        }
+    }
+
+    fn welcomed(&mut self, welcome: Welcome, now: Moment, out: &mut Vec<Output>) {
+        if !version::SUPPORTED.contains(&welcome.version) {
+            let sentence = format!(
+                "The server wants to speak version {} of the protocol, which this device does not know.",
+                welcome.version
+            );
+            out.push(refuse(RefusalCode::UnsupportedVersion, sentence.clone()));
+            let trouble = Trouble::refused(&Refusal::new(RefusalCode::UnsupportedVersion, sentence));
+            self.lost(trouble, now, out);
+            return;
+        }
+        self.backoff.reset();
+        let heartbeat = Duration::from_secs(u64::from(welcome.heartbeat_seconds))
+            .clamp(limits::HEARTBEAT_MIN, limits::HEARTBEAT_MAX);
+        self.state = State::Online(Online {
+            heartbeat,
+            next_ping: now + heartbeat,
+            silent_at: now + heartbeat * limits::SILENCE_FACTOR,
+            number: 0,
+            leaving: None,
+        });
+        let device_name = welcome.device_name.clone();
+        out.push(Output::Status(LinkStatus::Online { device_name }));
+        out.push(Output::Welcomed(Box::new(welcome)));
+    }
+
+    fn online(&mut self, frame: FromServer, now: Moment, out: &mut Vec<Output>) {
+        let delivery = match frame {
+            FromServer::Pong(_) => return,
+            FromServer::Settings(settings) => Delivery::Settings(settings),
+            FromServer::Command(command) => Delivery::Command(command),
+            FromServer::ResultFiled(filed) => Delivery::ResultFiled(filed.id),
+            FromServer::SessionRequest(request) => Delivery::SessionRequest(request),
+            FromServer::SessionEnd(end) => Delivery::SessionEnd(end),
+            FromServer::RecordFiled(filed) => Delivery::RecordFiled(filed.session),
+            FromServer::Anchors(anchors) => Delivery::Anchors(anchors),
+            FromServer::CertificateFiled(filed) => Delivery::CertificateFiled(filed),
+            FromServer::SessionVerdict(verdict) => {
+                // A verdict that comes too late belongs to nobody.
+                if self.questions.remove(&verdict.question).is_some() {
+                    out.push(Output::Answer {
+                        question: verdict.question,
+                        answer: Answer::Verdict(verdict.verdict),
+                    });
+                }
+                return;
+            }
+            FromServer::Left(_) => {
+                out.push(Output::Left(Ok(())));
+                out.push(Output::Close);
+                self.forget_questions(out);
+                self.state = State::Offline;
+                out.push(Output::Status(LinkStatus::Offline));
+                return;
+            }
+            FromServer::Refusal(refusal) => {
+                self.refused_online(&refusal, now, out);
+                return;
+            }
+            FromServer::Goodbye(goodbye) => {
+                let trouble = Trouble::goodbye(&goodbye);
+                self.lost(trouble, now, out);
+                return;
+            }
+            unexpected @ (FromServer::Challenge(_)
+            | FromServer::Enrolled(_)
+            | FromServer::Welcome(_)) => {
+                out.push(refuse(
+                    RefusalCode::UnexpectedMessage,
+                    format!(
+                        "The link stands already, and the server said “{}”.",
+                        unexpected.kind()
+                    ),
+                ));
+                return;
+            }
+        };
+        out.push(Output::Deliver(Box::new(delivery)));
+    }
+
+    fn refused_online(&mut self, refusal: &Refusal, now: Moment, out: &mut Vec<Output>) {
+        let trouble = Trouble::refused(refusal);
+        let answers_one_message = [
+            RefusalCode::UnknownMessage,
+            RefusalCode::UnexpectedMessage,
+        ];
+        if answers_one_message.contains(&refusal.code) {
+            // The link goes on without what it answers.
+            if let State::Online(online) = &mut self.state
+                && online.leaving.take().is_some()
+            {
+                out.push(Output::Left(Err(trouble)));
+            }
+        } else if refusal.code == RefusalCode::Superseded {
+            let wait = self.backoff.about(SUPERSEDED_WAIT);
+            self.wait(trouble, now + wait, out);
+        } else {
+            self.lost(trouble, now, out);
+        }
+    }
+
+    fn unreadable(&mut self, error: DecodeError, now: Moment, out: &mut Vec<Output>) {
+        if !matches!(self.state, State::Greeting { .. } | State::Online(_)) {
+            return;
+        }
+        match error {
+            DecodeError::UnknownType(kind) => {
+                if let State::Online(online) = &mut self.state {
+                    online.silent_at = now + online.heartbeat * limits::SILENCE_FACTOR;
+                }
+                out.push(refuse(
+                    RefusalCode::UnknownMessage,
+                    format!("The device does not know messages of the type “{kind}”."),
+                ));
+            }
+            DecodeError::Malformed(detail) => {
+                out.push(refuse(
+                    RefusalCode::Malformed,
+                    format!("The device cannot read the server's message: {detail}"),
+                ));
+                let trouble = Trouble::protocol(format!(
+                    "The server sent a message that cannot be read: {detail}"
+                ));
+                self.lost(trouble, now, out);
+            }
+            DecodeError::TooLarge { size, limit } => {
+                out.push(refuse(
+                    RefusalCode::TooLarge,
+                    format!("The server's message has {size} bytes, and {limit} are allowed."),
+                ));
+                let trouble = Trouble::protocol(format!(
+                    "The server sent a message of {size} bytes, and {limit} are allowed."
+                ));
+                self.lost(trouble, now, out);
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        question: u64,
+        presented: Presented,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.is_online() || self.questions.len() >= QUESTIONS {
+            out.push(Output::Answer {
+                question,
+                answer: Answer::Unreachable,
+            });
+            return;
+        }
+        self.questions
+            .insert(question, now + limits::VERDICT_DEADLINE);
+        out.push(Output::Send(Box::new(FromDevice::SessionVerify(
+            SessionVerify {
+                question,
+                presented,
+            },
+        ))));
+    }
+
+    fn leave(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let State::Online(online) = &mut self.state else {
+            out.push(Output::Left(Err(Trouble::not_linked())));
+            return;
+        };
+        online.leaving = Some(now + LEAVE_DEADLINE);
+        out.push(Output::Send(Box::new(FromDevice::Leave(Leave {}))));
+    }
+
+    fn take_settings(&mut self, settings: LinkSettings, now: Moment, out: &mut Vec<Output>) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.backoff.set_longest(settings.reconnect_interval);
+        match (before.allowed, settings.allowed) {
+            (true, false) => {
+                if self.is_online() {
+                    out.push(goodbye("Remote management was switched off on the device."));
+                }
+                out.push(Output::Close);
+                self.forget_questions(out);
+                if !matches!(self.state, State::Stopped) {
+                    self.state = State::Offline;
+                    out.push(Output::Status(LinkStatus::Offline));
+                }
+            }
+            (false, true) => {
+                if matches!(self.state, State::Offline) {
+                    self.begin(now, out);
+                }
+            }
+            (true, true) | (false, false) => {
+                if before != settings {
+                    self.network_changed_while_waiting(now);
+                }
+            }
+        }
+    }
+
+    fn relink(&mut self, sentence: String, now: Moment, out: &mut Vec<Output>) {
+        match self.state {
+            State::Online(_) | State::Greeting { .. } => {
+                if self.is_online() {
+                    out.push(goodbye(&sentence));
+                }
+                let wait = self.backoff.about(SHORTEST_WAIT);
+                self.wait(Trouble::passing("relink", sentence), now + wait, out);
+            }
+            // The hello is made when the connection stands: it will say the new things.
+            State::Connecting { .. }
+            | State::Waiting { .. }
+            | State::Offline
+            | State::Stopped => {}
+        }
+    }
+
+    fn network_changed(&mut self, now: Moment, out: &mut Vec<Output>) {
+        match &mut self.state {
+            State::Online(online) => {
+                online.number += 1;
+                online.next_ping = now + online.heartbeat;
+                online.silent_at = online.silent_at.min(now + PROBE);
+                let number = online.number;
+                out.push(Output::Send(Box::new(FromDevice::Ping(Beat { number }))));
+            }
+            State::Waiting { .. } => {
+                self.network_changed_while_waiting(now);
+                self.tick(now, out);
+            }
+            State::Connecting { .. }
+            | State::Greeting { .. }
+            | State::Offline
+            | State::Stopped => {}
+        }
+    }
+
+    /// The wait ends at once, unless the last attempt was only just now.
+    fn network_changed_while_waiting(&mut self, now: Moment) {
+        if let State::Waiting { until } = &mut self.state {
+            let earliest = self.last_attempt.map_or(now, |last| last + SHORTEST_WAIT);
+            *until = (*until).min(earliest.max(now));
+        }
+    }
+
+    fn shutdown(&mut self, out: &mut Vec<Output>) {
+        if matches!(self.state, State::Stopped) {
+            return;
+        }
+        if self.is_online() {
+            out.push(goodbye("The device's agent ends."));
+        }
+        out.push(Output::Close);
+        self.forget_questions(out);
+        self.state = State::Stopped;
+        out.push(Output::Status(LinkStatus::Offline));
+        out.push(Output::Stopped);
+    }
+
+    fn tick(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let late: Vec<u64> = self
+            .questions
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(question, _)| *question)
+            .collect();
+        for question in late {
+            self.questions.remove(&question);
+            out.push(Output::Answer {
+                question,
+                answer: Answer::Unreachable,
+            });
+        }
+        match &mut self.state {
+            State::Connecting { deadline } if *deadline <= now => {
+                self.attempt_failed(
+                    Trouble::passing("timed_out", "The server did not answer in time."),
+                    now,
+                    out,
+                );
+            }
+            State::Greeting { deadline } if *deadline <= now => {
+                self.attempt_failed(
+                    Trouble::passing("timed_out", "The server did not welcome the device in time."),
+                    now,
+                    out,
+                );
+            }
+            State::Waiting { until } if *until <= now => self.begin(now, out),
+            State::Online(online) if online.silent_at <= now => {
+                self.lost(
+                    Trouble::passing("silent", "The server has fallen silent."),
+                    now,
+                    out,
+                );
+            }
+            State::Online(online) => {
+                if online.leaving.is_some_and(|deadline| deadline <= now) {
+                    online.leaving = None;
+                    out.push(Output::Left(Err(Trouble::passing(
+                        "timed_out",
+                        "The server did not confirm in time that the device leaves.",
+                    ))));
+                }
+                if online.next_ping <= now {
+                    online.number += 1;
+                    online.next_ping = now + online.heartbeat;
+                    let number = online.number;
+                    out.push(Output::Send(Box::new(FromDevice::Ping(Beat { number }))));
+                }
+            }
+            State::Connecting { .. }
+            | State::Greeting { .. }
+            | State::Waiting { .. }
+            | State::Offline
+            | State::Stopped => {}
+        }
+    }
+}
+
+fn refuse(code: RefusalCode, sentence: impl Into<String>) -> Output {
+    Output::Send(Box::new(FromDevice::Refusal(Refusal::new(code, sentence))))
+}
+
+fn goodbye(sentence: &str) -> Output {
+    Output::Send(Box::new(FromDevice::Goodbye(Goodbye {
+        sentence: umbra_protocol::refusal::clip(sentence.to_owned()),
+        retry_after_seconds: None,
+    })))
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,622 @@
+//! The link against a scripted server, in simulated time.
+
+use proptest::prelude::*;
+use umbra_protocol::hello::{DeviceFacts, Intent};
+use umbra_protocol::link::ResultFiled;
+use umbra_protocol::secret::Secret;
+use umbra_protocol::session::{Permissions, SessionVerdict};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SETTINGS: LinkSettings = LinkSettings {
+    connect_timeout: Duration::from_secs(45),
+    reconnect_interval: Duration::from_secs(90),
+    allowed: true,
+};
+
+/// A machine, the time, and what came out last.
+struct Sim {
+    machine: Machine,
+    now: Moment,
+    out: Vec<Output>,
+}
+
+impl Sim {
+    fn with_connectors(connectors: usize, seed: u64) -> Self {
+        let backoff = Backoff::new(SECOND, 90 * SECOND, seed).expect("bounds");
+        let mut sim = Self {
+            machine: Machine::new(SETTINGS, connectors, backoff),
+            now: 1_000 * SECOND,
+            out: Vec::new(),
+        };
+        sim.feed(Input::Start);
+        sim
+    }
+
+    fn new() -> Self {
+        Self::with_connectors(1, 5)
+    }
+
+    fn online() -> Self {
+        let mut sim = Self::new();
+        sim.welcome(40);
+        sim
+    }
+
+    fn feed(&mut self, input: Input) -> &[Output] {
+        self.out = self.machine.handle(input, self.now);
+        &self.out
+    }
+
+    fn frame(&mut self, frame: impl Into<FromServer>) -> &[Output] {
+        self.feed(Input::Frame(Box::new(frame.into())))
+    }
+
+    /// Lets time pass until the machine wants to be woken; returns how long that was.
+    fn sleep(&mut self) -> Duration {
+        let deadline = self.machine.next_deadline().expect("a deadline");
+        let slept = deadline.saturating_sub(self.now);
+        self.now = self.now.max(deadline);
+        self.feed(Input::Tick);
+        slept
+    }
+
+    fn connect(&mut self) {
+        assert!(self.connects(), "{:?}", self.out);
+        self.feed(Input::Connected(Box::new(hello())));
+        assert!(matches!(&self.out[..], [Output::Send(hello)] if hello.kind() == "hello"));
+    }
+
+    fn welcome(&mut self, heartbeat_seconds: u32) {
+        self.connect();
+        self.frame(welcome(heartbeat_seconds));
+        assert!(self.machine.is_online());
+    }
+
+    fn connects(&self) -> bool {
+        self.out
+            .iter()
+            .any(|output| matches!(output, Output::Connect(_)))
+    }
+
+    fn closes(&self) -> bool {
+        self.out.contains(&Output::Close)
+    }
+
+    fn sent(&self) -> Vec<&FromDevice> {
+        self.out
+            .iter()
+            .filter_map(|output| {
+                if let Output::Send(message) = output {
+                    Some(&**message)
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    fn trouble(&self) -> Option<&Trouble> {
+        self.out.iter().find_map(|output| {
+            if let Output::Status(LinkStatus::Waiting { trouble, .. }) = output {
+                Some(trouble)
+            } else {
+                None
+            }
+        })
+    }
+
+    fn answers(&self) -> Vec<(u64, &Answer)> {
+        self.out
+            .iter()
+            .filter_map(|output| {
+                if let Output::Answer { question, answer } = output {
+                    Some((*question, answer))
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        versions: version::SUPPORTED.to_vec(),
+        features: Vec::new(),
+        intent: Intent::Link,
+        device: DeviceFacts {
+            unit_id: "00E0C5A1B2C3".parse().expect("a unit ID"),
+            name: "tc".into(),
+            os: "os".into(),
+            agent_version: "1".into(),
+            architecture: "x86_64".into(),
+            shadow_port: None,
+            addresses: Vec::new(),
+            secure_mode: true,
+        },
+        settings_revision: 0,
+    }
+}
+
+fn welcome(heartbeat_seconds: u32) -> Welcome {
+    Welcome {
+        version: 1,
+        features: Vec::new(),
+        heartbeat_seconds,
+        server_time: 0,
+        device_name: "Reception".into(),
+        anchors: TrustAnchors {
+            roots: Vec::new(),
+            ticket_keys: Vec::new(),
+        },
+    }
+}
+
+fn presented() -> Presented {
+    Presented::LegacyPassword {
+        password: Secret::new("x"),
+    }
+}
+
+fn ask(question: u64) -> Input {
+    Input::Ask {
+        question,
+        presented: presented(),
+    }
+}
+
+fn refused(code: RefusalCode) -> Refusal {
+    Refusal::new(code, "Because.")
+}
+
+fn broken() -> Trouble {
+    Trouble::passing("closed", "The connection broke.")
+}
+
+#[test]
+fn waits_grow_while_only_tls_succeeds_and_start_anew_after_a_welcome() {
+    let mut sim = Sim::new();
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        sim.connect();
+        sim.frame(refused(RefusalCode::Busy));
+        assert!(sim.closes());
+        waits.push(sim.sleep());
+    }
+    assert!(waits[0] <= 2 * SECOND, "{waits:?}");
+    assert!(waits[8] >= 45 * SECOND && waits[9] >= 45 * SECOND, "{waits:?}");
+    sim.welcome(40);
+    sim.feed(Input::Closed(broken()));
+    assert!(sim.sleep() <= 2 * SECOND);
+}
+
+#[test]
+fn a_refusal_that_only_a_person_can_lift_is_retried_seldom_and_for_ever() {
+    for code in [
+        RefusalCode::UnknownDevice,
+        RefusalCode::DeviceRemoved,
+        RefusalCode::UnsupportedVersion,
+        RefusalCode::Unknown,
+    ] {
+        let mut sim = Sim::new();
+        for _ in 0..5 {
+            sim.connect();
+            sim.frame(refused(code));
+            assert_eq!(sim.trouble().map(|t| t.code.as_str()), Some(code.as_str()));
+            let wait = sim.sleep();
+            assert!((SLOW_RETRY..=SLOW_RETRY * 2).contains(&wait), "{code}: {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn a_twin_with_the_same_identity_is_not_fought_every_second() {
+    let mut sim = Sim::online();
+    sim.frame(refused(RefusalCode::Superseded));
+    assert!(sim.closes());
+    assert!(sim.sleep() >= SUPERSEDED_WAIT);
+    assert!(sim.connects());
+}
+
+#[test]
+fn the_servers_wish_when_to_come_back_is_honoured_within_bounds() {
+    let mut sim = Sim::new();
+    sim.connect();
+    sim.frame(refused(RefusalCode::Throttled).retry_after(120));
+    let wait = sim.sleep();
+    assert!((120 * SECOND..=151 * SECOND).contains(&wait), "{wait:?}");
+    sim.welcome(40);
+    sim.frame(Goodbye {
+        sentence: "Maintenance.".into(),
+        retry_after_seconds: Some(u32::MAX),
+    });
+    let wait = sim.sleep();
+    assert!(wait <= limits::RETRY_AFTER_MAX && wait > 5 * 60 * SECOND, "{wait:?}");
+    assert!(sim.connects());
+}
+
+#[test]
+fn an_unknown_message_is_answered_with_a_code_and_the_link_goes_on() {
+    let mut sim = Sim::online();
+    sim.feed(Input::Unreadable(DecodeError::UnknownType("teleport".into())));
+    assert!(!sim.closes() && sim.machine.is_online());
+    let sent = sim.sent();
+    let [FromDevice::Refusal(refusal)] = sent.as_slice() else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(refusal.code, RefusalCode::UnknownMessage);
+    assert!(refusal.sentence.contains("teleport"));
+}
+
+#[test]
+fn a_malformed_message_ends_the_link_with_a_code_and_a_slow_retry() {
+    let mut sim = Sim::online();
+    sim.feed(Input::Unreadable(DecodeError::Malformed("depth".into())));
+    assert_eq!(sim.sent()[0].kind(), "refusal");
+    assert!(sim.closes());
+    assert!(sim.sleep() >= SLOW_RETRY);
+}
+
+#[test]
+fn a_message_that_does_not_fit_the_state_names_both() {
+    let mut sim = Sim::new();
+    sim.connect();
+    sim.frame(Beat { number: 1 });
+    let sent = sim.sent();
+    let [FromDevice::Refusal(refusal)] = sent.as_slice() else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(refusal.code, RefusalCode::UnexpectedMessage);
+    assert!(refusal.sentence.contains("welcome") && refusal.sentence.contains("pong"));
+    assert!(sim.closes());
+    let mut sim = Sim::online();
+    sim.frame(welcome(1));
+    assert_eq!(sim.sent()[0].kind(), "refusal");
+    assert!(sim.machine.is_online());
+}
+
+#[test]
+fn a_pulled_cable_is_noticed_within_ninety_seconds_of_the_last_word() {
+    for heartbeat in [0, 1, 40, u32::MAX] {
+        let mut sim = Sim::new();
+        sim.welcome(heartbeat);
+        for number in 1..20 {
+            sim.now += SECOND / 2;
+            sim.frame(Beat { number });
+        }
+        let last_word = sim.now;
+        let mut pings = 0;
+        while sim.machine.is_online() {
+            sim.sleep();
+            pings += sim.sent().iter().filter(|m| m.kind() == "ping").count();
+        }
+        assert!(pings >= 1, "heartbeat {heartbeat}");
+        assert!(sim.now - last_word <= 90 * SECOND, "heartbeat {heartbeat}");
+        assert!(sim.closes());
+        assert!(sim.sleep() <= 2 * SECOND);
+    }
+}
+
+#[test]
+fn heartbeats_keep_an_idle_link_for_a_week() {
+    let mut sim = Sim::online();
+    let end = sim.now + 7 * 24 * 3600 * SECOND;
+    let mut pings = 0;
+    while sim.now < end {
+        sim.sleep();
+        let beats: Vec<Beat> = sim
+            .sent()
+            .into_iter()
+            .filter_map(|message| if let FromDevice::Ping(beat) = message { Some(*beat) } else { None })
+            .collect();
+        for beat in beats {
+            pings += 1;
+            sim.frame(FromServer::Pong(beat));
+        }
+        assert!(sim.machine.is_online());
+    }
+    assert!(pings > 15_000 && pings < 15_300, "{pings}");
+}
+
+#[test]
+fn shutdown_ends_every_state_and_says_goodbye_only_on_a_standing_link() {
+    let states: [(&str, fn() -> Sim); 4] = [
+        ("connecting", Sim::new),
+        ("greeting", || {
+            let mut sim = Sim::new();
+            sim.connect();
+            sim
+        }),
+        ("online", Sim::online),
+        ("waiting", || {
+            let mut sim = Sim::new();
+            sim.feed(Input::ConnectFailed(broken()));
+            sim
+        }),
+    ];
+    for (name, make) in states {
+        let mut sim = make();
+        sim.feed(Input::Shutdown);
+        assert_eq!(sim.out.last(), Some(&Output::Stopped), "{name}");
+        assert!(sim.closes(), "{name}");
+        let goodbyes = sim.sent().iter().filter(|m| m.kind() == "goodbye").count();
+        assert_eq!(goodbyes, usize::from(name == "online"), "{name}");
+        assert_eq!(sim.machine.next_deadline(), None, "{name}");
+        assert!(sim.feed(Input::NetworkChanged).is_empty(), "{name}");
+        assert!(sim.feed(Input::Shutdown).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn ten_days_of_every_kind_of_failure_never_make_it_give_up_or_run_hot() {
+    for seed in 0..20 {
+        let mut sim = Sim::with_connectors(2, seed);
+        let end = sim.now + 10 * 24 * 3600 * SECOND;
+        let mut attempts = 0u32;
+        let mut step = seed;
+        while sim.now < end {
+            step += 1;
+            if sim.connects() {
+                attempts += 1;
+                match step % 5 {
+                    0 => sim.feed(Input::ConnectFailed(broken())),
+                    1 => sim.feed(Input::Tick),
+                    2 => {
+                        sim.connect();
+                        sim.feed(Input::Closed(broken()))
+                    }
+                    3 => {
+                        sim.connect();
+                        sim.frame(refused(RefusalCode::CertificateMismatch))
+                    }
+                    _ => {
+                        sim.connect();
+                        sim.feed(Input::Tick)
+                    }
+                };
+            } else {
+                sim.sleep();
+            }
+        }
+        // Two ways per round at most every second; at least one round per slow retry.
+        assert!((2_000..40_000).contains(&attempts), "seed {seed}: {attempts} attempts");
+    }
+}
+
+#[test]
+fn a_question_is_answered_by_the_server_by_time_or_by_the_loss_of_the_link() {
+    let mut sim = Sim::online();
+    sim.feed(ask(1));
+    assert_eq!(sim.sent()[0].kind(), "session_verify");
+    let request = SessionRequest {
+        session: SessionId::from_bytes([1; 16]),
+        operator: "Ada".into(),
+        reason: String::new(),
+        permissions: Permissions { control: true, clipboard: true },
+    };
+    let verdict = |question| SessionVerdict {
+        question,
+        verdict: Verdict::Allowed(request.clone()),
+    };
+    sim.frame(verdict(1));
+    assert_eq!(sim.answers(), [(1, &Answer::Verdict(Verdict::Allowed(request.clone())))]);
+    assert!(sim.frame(verdict(1)).is_empty(), "a verdict counts once");
+    assert!(sim.frame(verdict(99)).is_empty(), "nobody asked");
+
+    sim.feed(ask(2));
+    assert_eq!(sim.sleep(), limits::VERDICT_DEADLINE);
+    assert_eq!(sim.answers(), [(2, &Answer::Unreachable)]);
+    assert!(sim.frame(verdict(2)).is_empty(), "too late");
+
+    sim.feed(ask(3));
+    sim.feed(Input::Closed(broken()));
+    assert_eq!(sim.answers(), [(3, &Answer::Unreachable)]);
+    sim.feed(ask(4));
+    assert_eq!(sim.answers(), [(4, &Answer::Unreachable)]);
+}
+
+#[test]
+fn questions_are_bounded() {
+    let mut sim = Sim::online();
+    for question in 0..QUESTIONS as u64 {
+        sim.feed(ask(question));
+        assert!(sim.answers().is_empty());
+    }
+    sim.feed(ask(1_000));
+    assert_eq!(sim.answers(), [(1_000, &Answer::Unreachable)]);
+}
+
+#[test]
+fn a_change_of_network_is_tried_at_once_but_a_storm_of_changes_is_not_a_tight_loop() {
+    let mut sim = Sim::new();
+    for _ in 0..8 {
+        sim.feed(Input::ConnectFailed(broken()));
+        sim.sleep();
+    }
+    sim.feed(Input::ConnectFailed(broken()));
+    sim.now += 5 * SECOND;
+    sim.feed(Input::NetworkChanged);
+    assert!(sim.connects());
+    let begin = sim.now;
+    let mut attempts = 0;
+    while sim.now < begin + 60 * SECOND {
+        sim.feed(Input::ConnectFailed(broken()));
+        sim.feed(Input::NetworkChanged);
+        attempts += usize::from(sim.connects());
+        sim.now += SECOND / 10;
+        sim.feed(Input::Tick);
+        attempts += usize::from(sim.connects());
+    }
+    assert!((10..=61).contains(&attempts), "{attempts}");
+}
+
+#[test]
+fn after_a_change_of_network_a_half_open_link_is_found_within_seconds() {
+    let mut sim = Sim::online();
+    let changed = sim.now;
+    sim.feed(Input::NetworkChanged);
+    assert_eq!(sim.sent()[0].kind(), "ping");
+    while sim.machine.is_online() {
+        sim.sleep();
+    }
+    assert!(sim.now - changed <= PROBE);
+    let mut sim = Sim::online();
+    sim.feed(Input::NetworkChanged);
+    sim.frame(FromServer::Pong(Beat { number: 1 }));
+    sim.now += PROBE;
+    sim.feed(Input::Tick);
+    assert!(sim.machine.is_online(), "an answered probe keeps the link");
+}
+
+#[test]
+fn ways_to_the_server_are_tried_in_turn_and_the_one_that_worked_comes_first() {
+    let mut sim = Sim::with_connectors(3, 5);
+    assert!(sim.out.contains(&Output::Connect(0)));
+    sim.feed(Input::ConnectFailed(broken()));
+    assert!(sim.out.contains(&Output::Connect(1)));
+    sim.welcome(40);
+    sim.feed(Input::Closed(broken()));
+    sim.sleep();
+    assert!(sim.out.contains(&Output::Connect(1)), "{:?}", sim.out);
+    sim.feed(Input::ConnectFailed(broken()));
+    assert!(sim.out.contains(&Output::Connect(2)));
+    sim.feed(Input::ConnectFailed(broken()));
+    assert!(sim.out.contains(&Output::Connect(0)));
+    sim.feed(Input::ConnectFailed(broken()));
+    assert!(!sim.connects() && sim.trouble().is_some());
+}
+
+#[test]
+fn switching_remote_management_off_and_on_ends_and_begins_the_link_at_once() {
+    let mut sim = Sim::online();
+    let off = LinkSettings { allowed: false, ..SETTINGS };
+    sim.feed(Input::Settings(off));
+    assert_eq!(sim.sent()[0].kind(), "goodbye");
+    assert!(sim.closes());
+    assert_eq!(sim.machine.next_deadline(), None);
+    sim.feed(Input::Settings(SETTINGS));
+    assert!(sim.connects());
+}
+
+#[test]
+fn a_shorter_timeout_from_the_registry_holds_from_the_next_attempt() {
+    let mut sim = Sim::new();
+    sim.feed(Input::Settings(LinkSettings { connect_timeout: 3 * SECOND, ..SETTINGS }));
+    sim.feed(Input::ConnectFailed(broken()));
+    sim.sleep();
+    assert!(sim.connects());
+    assert_eq!(sim.sleep(), 3 * SECOND);
+    assert!(sim.closes());
+}
+
+#[test]
+fn what_the_hello_said_is_said_anew_soon_after_it_changed() {
+    let mut sim = Sim::online();
+    sim.feed(Input::Relink("The port changed.".into()));
+    assert_eq!(sim.sent()[0].kind(), "goodbye");
+    assert!(sim.closes());
+    assert!(sim.sleep() <= 2 * SECOND);
+    assert!(sim.connects());
+}
+
+#[test]
+fn leaving_waits_for_the_servers_word_and_never_for_ever() {
+    let mut sim = Sim::online();
+    sim.feed(Input::Leave);
+    assert_eq!(sim.sent()[0].kind(), "leave");
+    sim.frame(umbra_protocol::message::Left {});
+    assert!(sim.out.contains(&Output::Left(Ok(()))) && sim.closes());
+    assert_eq!(sim.machine.next_deadline(), None);
+
+    let mut sim = Sim::online();
+    sim.feed(Input::Leave);
+    sim.sleep();
+    assert!(matches!(sim.out.first(), Some(Output::Left(Err(trouble))) if trouble.code == "timed_out"));
+
+    let mut sim = Sim::online();
+    sim.feed(Input::Leave);
+    sim.feed(Input::Closed(broken()));
+    assert!(sim.out.iter().any(|output| matches!(output, Output::Left(Err(_)))));
+
+    let mut sim = Sim::new();
+    sim.feed(Input::Leave);
+    assert!(matches!(&sim.out[..], [Output::Left(Err(trouble))] if trouble.code == "not_linked"));
+}
+
+#[test]
+fn frames_are_small_until_the_welcome() {
+    let mut sim = Sim::new();
+    sim.connect();
+    assert_eq!(sim.machine.frame_limit(), limits::FRAME_BEFORE_WELCOME);
+    sim.frame(welcome(40));
+    assert_eq!(sim.machine.frame_limit(), limits::FRAME);
+}
+
+#[test]
+fn a_version_that_the_device_does_not_speak_is_refused_with_its_number() {
+    let mut sim = Sim::new();
+    sim.connect();
+    sim.frame(Welcome { version: 9, ..welcome(40) });
+    assert!(!sim.machine.is_online());
+    assert!(sim.trouble().is_some_and(|trouble| trouble.sentence.contains("version 9")));
+    assert!(sim.sleep() >= SLOW_RETRY);
+}
+
+#[test]
+fn what_the_server_wants_reaches_the_other_parts() {
+    let mut sim = Sim::online();
+    let id = CommandId::from_bytes([7; 16]);
+    sim.frame(ResultFiled { id });
+    assert_eq!(sim.out, [Output::Deliver(Box::new(Delivery::ResultFiled(id)))]);
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    (0u8..14, any::<u64>()).prop_map(|(kind, number)| match kind {
+        0 => Input::Connected(Box::new(hello())),
+        1 => Input::ConnectFailed(broken()),
+        2 => Input::Frame(Box::new(welcome(number as u32).into())),
+        3 => Input::Frame(Box::new(
+            refused(RefusalCode::ALL[number as usize % RefusalCode::ALL.len()])
+                .retry_after(number as u32)
+                .into(),
+        )),
+        4 => Input::Frame(Box::new(FromServer::Pong(Beat { number }))),
+        5 => Input::Unreadable(DecodeError::UnknownType("x".into())),
+        6 => Input::Unreadable(DecodeError::Malformed("x".into())),
+        7 => Input::Closed(broken()),
+        8 => ask(number),
+        9 => Input::NetworkChanged,
+        10 => Input::Relink("x".into()),
+        11 => Input::Settings(SETTINGS),
+        12 => Input::Start,
+        _ => Input::Tick,
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_there_is_always_a_next_step_and_every_question_has_one_answer(
+        inputs in proptest::collection::vec((any_input(), 0u64..200_000), 1..120)
+    ) {
+        let mut sim = Sim::new();
+        let mut open = std::collections::BTreeSet::new();
+        for (input, millis) in inputs {
+            sim.now += Duration::from_millis(millis);
+            if let Input::Ask { question, .. } = &input && !open.insert(*question) {
+                continue;
+            }
+            sim.feed(input);
+            for (question, _) in sim.answers() {
+                prop_assert!(open.remove(&question), "answered twice: {question}");
+            }
+            prop_assert!(sim.machine.next_deadline().is_some());
+        }
+        sim.feed(Input::Shutdown);
+        for (question, _) in sim.answers() {
+            prop_assert!(open.remove(&question));
+        }
+        prop_assert!(open.is_empty(), "unanswered: {open:?}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The control link: kept for ever, by one task, with everything that decides in a pure machine. It knows nothing of sessions
+//! or commands beyond handing them on.
+
+pub mod backoff;
+pub mod driver;
+pub mod machine;
+pub mod trouble;
+
+pub use driver::{LinkHandle, World};
+pub use machine::LinkSettings;
+pub use trouble::Trouble;

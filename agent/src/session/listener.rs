@@ -1,0 +1,160 @@
+//! The one port of the device. It is open only while shadowing is enabled, moves when the registry says so, and is where strangers
+//! are counted; what they want is the caller's business.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+use umbra_vnc_proxy::accept::accept_forever;
+use umbra_vnc_proxy::gate::Gate;
+
+use super::{Sessions, caller};
+use crate::registry::Vnc;
+
+/// Callers who have not proven anything yet.
+const STRANGERS: usize = 64;
+/// How long to wait before a port that could not be opened is tried again.
+const REBIND: Duration = Duration::from_secs(5);
+
+/// What the port depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    port: u16,
+    addresses: Vec<IpAddr>,
+}
+
+fn wanted(vnc: &Vnc) -> Option<Wanted> {
+    vnc.enabled.then(|| Wanted {
+        port: vnc.port,
+        addresses: vnc.listen.clone(),
+    })
+}
+
+/// Keeps the port as the registry wants it, until the sessions are told to stop.
+pub async fn run(sessions: Sessions) {
+    let shared = &sessions.shared;
+    let gate = Gate::new(STRANGERS);
+    let mut registry = shared.registry.subscribe();
+    let mut stopping = shared.stopping.subscribe();
+    loop {
+        let snapshot = Arc::clone(&registry.borrow_and_update());
+        shared.change(|table| table.enforce(&snapshot.vnc));
+        let want = wanted(&snapshot.vnc);
+        let mut open = JoinSet::new();
+        let mut failed = false;
+        if let Some(want) = &want {
+            match bind(want).await {
+                Ok(listeners) => {
+                    let port = listeners.first().and_then(|l| l.local_addr().ok()).map(|a| a.port());
+                    shown(&sessions, port, None);
+                    for listener in listeners {
+                        if let Ok(address) = listener.local_addr() {
+                            info!(%address, secure_mode = snapshot.vnc.secure_mode, "listening");
+                        }
+                        let (sessions, gate) = (sessions.clone(), gate.clone());
+                        open.spawn(async move { accept(&listener, &sessions, &gate).await });
+                    }
+                }
+                Err((address, error)) => {
+                    failed = true;
+                    warn!(%address, %error, "shadowing can't be accepted");
+                    let sentence = format!("Shadowing can't be accepted on {address}: {error}.");
+                    shown(&sessions, None, Some(sentence));
+                }
+            }
+        } else {
+            shown(&sessions, None, None);
+        }
+        let changed = async {
+            while registry.changed().await.is_ok() {
+                let snapshot = Arc::clone(&registry.borrow_and_update());
+                shared.change(|table| table.enforce(&snapshot.vnc));
+                if wanted(&snapshot.vnc) != want {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let retry = async {
+            if failed {
+                tokio::time::sleep(REBIND).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped(&mut stopping) => {
+                open.shutdown().await;
+                shown(&sessions, None, None);
+                return;
+            }
+            () = changed => {}
+            () = retry => {}
+        }
+        // The old port is closed before the new one is opened: it may be the same.
+        open.shutdown().await;
+    }
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // The sender lives with the sessions: it can't be gone.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn shown(sessions: &Sessions, port: Option<u16>, problem: Option<String>) {
+    let shared = &sessions.shared;
+    shared.port.send_if_modified(|present| {
+        let changed = *present != port;
+        *present = port;
+        changed
+    });
+    shared.board.update(|status| {
+        status.shadow_port = port;
+        status.warn("shadow_port", problem);
+    });
+    if let Some(link) = shared.current_link() {
+        link.hasten();
+    }
+}
+
+async fn accept(listener: &TcpListener, sessions: &Sessions, gate: &Gate) {
+    accept_forever(listener, std::future::pending(), |stream, from| {
+        let from = from.ip().to_canonical();
+        let place = gate.admit_from(from);
+        let attended = caller::Attended::new(&sessions.shared);
+        tokio::spawn(async move { caller::attend(attended, stream, from, place).await });
+    })
+    .await;
+}
+
+/// Opens all addresses on one port; any free one is chosen by the first.
+async fn bind(want: &Wanted) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let mut port = want.port;
+    let mut listeners = Vec::new();
+    for ip in &want.addresses {
+        let address = SocketAddr::new(*ip, port);
+        let bound = match TcpListener::bind(address).await {
+            Err(error) if *ip == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+            }
+            bound => bound,
+        };
+        let listener = bound.map_err(|error| (address, error))?;
+        if port == 0 {
+            port = listener.local_addr().map_err(|error| (address, error))?.port();
+        }
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let none = [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|number| none.contains(&number))
+}

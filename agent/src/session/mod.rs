@@ -1,0 +1,214 @@
+//! Shadowing on the device: the port, the callers, the decision, the sessions and what is kept of them. Whoever comes in has a
+//! ticket of the server, the server's word, a place, and the person's consent where that is asked for; while secure mode is
+//! off, a plain viewer needs the latter two.
+
+mod caller;
+mod consent;
+pub mod listener;
+pub mod machine;
+pub mod records;
+pub mod table;
+pub mod tickets;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
+use tracing::warn;
+use umbra_protocol::SessionId;
+use umbra_protocol::hello::TicketKey;
+use umbra_protocol::session::{SessionEnd, SessionRecord, SessionRequest};
+use umbra_vnc_proxy::tls::device_server_config;
+
+use crate::files::FileError;
+use crate::identity::DeviceIdentity;
+use crate::link::LinkHandle;
+use crate::registry::Registry;
+use crate::status::Board;
+use machine::Consent;
+use records::Records;
+use table::{Ending, Table};
+use tickets::{Bearer, Seen};
+
+/// What callers are checked against and served with.
+#[derive(Clone)]
+struct Trust {
+    tls: Arc<ServerConfig>,
+    bearer: Bearer,
+    ticket_keys: Vec<TicketKey>,
+}
+
+struct Shared {
+    registry: Registry,
+    board: Board,
+    records: Mutex<Records>,
+    table: Mutex<Table>,
+    seen: Mutex<Seen>,
+    trust: Mutex<Option<Trust>>,
+    link: Mutex<Option<LinkHandle>>,
+    /// How many callers and sessions there are, for the drain.
+    attended: watch::Sender<usize>,
+    stopping: watch::Sender<bool>,
+    port: watch::Sender<Option<u16>>,
+}
+
+/// All sessions of the device. Clones are the same sessions.
+#[derive(Clone)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+/// Why the identity can't be used for sessions.
+#[derive(Debug, thiserror::Error)]
+#[error("the identity can't be used for sessions")]
+pub struct UnusableIdentity;
+
+impl Sessions {
+    /// Nobody is there yet.
+    pub fn new(registry: Registry, board: Board, records: Records) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                registry,
+                board,
+                records: Mutex::new(records),
+                table: Mutex::default(),
+                seen: Mutex::default(),
+                trust: Mutex::new(None),
+                link: Mutex::new(None),
+                attended: watch::Sender::new(0),
+                stopping: watch::Sender::new(false),
+                port: watch::Sender::new(None),
+            }),
+        }
+    }
+
+    /// What callers are shown and checked against from now on; running sessions go on.
+    pub fn trust(
+        &self,
+        identity: &DeviceIdentity,
+        ticket_keys: Vec<TicketKey>,
+    ) -> Result<(), UnusableIdentity> {
+        let chain = vec![CertificateDer::from(identity.certificate_der().to_vec())];
+        let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
+            .map_err(|_| UnusableIdentity)?;
+        let tls = device_server_config(chain, key).map_err(|_| UnusableIdentity)?;
+        *lock(&self.shared.trust) = Some(Trust {
+            tls,
+            bearer: Bearer {
+                device: identity.device_id(),
+                certificate: identity.fingerprint(),
+            },
+            ticket_keys,
+        });
+        Ok(())
+    }
+
+    /// The link over which the server is asked, while there is one.
+    pub fn link(&self, link: Option<LinkHandle>) {
+        *lock(&self.shared.link) = link;
+    }
+
+    /// The port on which callers are accepted, while they are.
+    pub fn port(&self) -> Option<u16> {
+        *self.shared.port.borrow()
+    }
+
+    /// The port now and whenever it changes.
+    pub fn watch_port(&self) -> watch::Receiver<Option<u16>> {
+        self.shared.port.subscribe()
+    }
+
+    /// The server says that a session is coming.
+    pub fn announce(&self, request: SessionRequest) {
+        self.change(|table| table.announce(request));
+    }
+
+    /// The server wants a session to end.
+    pub fn end_by_server(&self, end: &SessionEnd) {
+        self.change(|table| table.end(end.session, &Ending::Administrator));
+    }
+
+    /// The person at the device wants a session to end; whether there was one.
+    pub fn end_by_user(&self, session: SessionId) -> bool {
+        self.change(|table| table.end(session, &Ending::User))
+    }
+
+    /// The answer of the person at the device; whether anybody had asked.
+    pub fn answer(&self, session: SessionId, accept: bool) -> bool {
+        let consent = if accept {
+            Consent::Accepted
+        } else {
+            Consent::Denied
+        };
+        self.change(|table| table.answer(session, consent))
+    }
+
+    /// Records that the server has not filed yet.
+    pub fn unfiled(&self) -> Vec<SessionRecord> {
+        lock(&self.shared.records).unfiled()
+    }
+
+    /// The server has filed a record.
+    pub fn filed(&self, session: SessionId) {
+        let filed = lock(&self.shared.records).filed(session);
+        self.shared.noted(filed);
+    }
+
+    /// Tells all callers and sessions to end; resolves when they have.
+    pub async fn stop(&self) {
+        self.change(|table| table.end_all(&Ending::Shutdown));
+        self.shared.stopping.send_replace(true);
+        let mut attended = self.shared.attended.subscribe();
+        // The sender lives in here: it can't be gone.
+        let _ = attended.wait_for(|attended| *attended == 0).await;
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        self.shared.change(change)
+    }
+}
+
+impl Shared {
+    /// Changes the table and shows people what has become of it.
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        let mut table = lock(&self.table);
+        let result = change(&mut table);
+        let (sessions, questions) = (table.sessions(), table.questions());
+        drop(table);
+        self.board.update(|status| {
+            status.sessions = sessions;
+            status.consents = questions;
+        });
+        result
+    }
+
+    fn current_link(&self) -> Option<LinkHandle> {
+        lock(&self.link).clone()
+    }
+
+    /// A record that the disk does not take is kept in memory; a person should know.
+    fn noted(&self, result: Result<(), FileError>) {
+        let problem = result.err().map(|error| {
+            warn!(%error, "the records of sessions could not be written");
+            format!("The records of sessions could not be written: {error}.")
+        });
+        self.board.update(|status| status.warn("records", problem));
+    }
+
+    fn record(&self, record: SessionRecord) {
+        let mut records = lock(&self.records);
+        let noted = records.end(record.clone());
+        drop(records);
+        self.noted(noted);
+        if let Some(link) = self.current_link() {
+            link.tell(record);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is locked here is changed in single steps: a panic in between leaves nothing half-made.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
