@@ -187,10 +187,15 @@ mod tests {
 
     use std::pin::Pin;
     use std::task::{Context, Poll};
+    use std::time::Duration;
 
     use tokio::io::{ReadBuf, duplex};
+    use tokio::time::timeout;
 
     use super::*;
+
+    /// The end of patience.
+    const LIMIT: Duration = Duration::from_secs(10);
 
     /// Gives out its bytes one per read, with a pause before each.
     struct Dripping {
@@ -271,15 +276,18 @@ mod tests {
         assert_eq!(given_up, bytes.len() + 1);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_announced_length_is_refused_from_the_header_alone() {
         for (announced, max) in [(11, 10), (u32::MAX, 65_536), (1, 0)] {
             let (mut near, far) = duplex(64);
             near.write_all(&announced.to_be_bytes()).await.unwrap();
             let mut reader = FrameReader::new(far);
-            // The stream stays open: a reader that waits for the body would wait for ever.
+            // The stream stays open: a reader that waits for the body runs into the limit (of simulated time).
             for _ in 0..2 {
-                let error = reader.next(max).await.expect_err("too large");
+                let error = timeout(LIMIT, reader.next(max))
+                    .await
+                    .expect("an answer")
+                    .expect_err("too large");
                 let FrameError::TooLarge {
                     announced: told,
                     max: limit,

@@ -196,7 +196,10 @@ mod tests {
     use super::*;
 
     /// Long enough never to be reached on loopback.
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A connection over loopback that isn't there after this time won't come.
+    const UNANSWERED: Duration = Duration::from_millis(250);
 
     /// An address on which nothing listens, and nothing else can begin to.
     fn refusing() -> (std::net::TcpStream, std::net::TcpListener, SocketAddr) {
@@ -250,7 +253,7 @@ mod tests {
         let full = full.listen(1).unwrap();
         let address = full.local_addr().unwrap();
         let mut queued = Vec::new();
-        while let Ok(stream) = timeout(HEAD_START, TcpStream::connect(address)).await {
+        while let Ok(stream) = timeout(UNANSWERED, TcpStream::connect(address)).await {
             queued.push(stream.unwrap());
             assert!(queued.len() < 100, "the queue never fills up");
         }

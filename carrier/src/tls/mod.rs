@@ -3,6 +3,7 @@
 
 mod client;
 mod error;
+mod explain;
 mod identity;
 mod server;
 mod trust;

@@ -449,3 +449,54 @@ async fn a_chain_of_sixty_certificates_is_refused_unread() {
         "{error:?}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn signatures_that_can_be_forged_are_not_accepted() {
+    let root = Authority::root("root");
+    let middle = root.authority("middle");
+    let leaf = middle.server(&["server.test"]);
+    for algorithm in [SHA1, SHA224] {
+        let weak = with_signature_algorithm(&middle.der, algorithm);
+        let error = refusal(&leaf, &[&weak, &root.der], root.trust()).await;
+        assert!(matches!(error, TlsError::SignatureNotAccepted), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_constraint_of_the_root_is_kept() {
+    let mut params = authority_params("root");
+    params.name_constraints = Some(rcgen::NameConstraints {
+        permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName("inside.test".to_owned())],
+        excluded_subtrees: Vec::new(),
+    });
+    let root = Authority::self_signed(params);
+    let error = refusal(&root.server(&["server.test"]), &[&root.der], root.trust()).await;
+    assert!(
+        matches!(error, TlsError::CertificateRefused(_)),
+        "{error:?}"
+    );
+    accepted(
+        &root.server(&["a.inside.test"]),
+        &[&root.der],
+        http_client(root.trust()),
+        "a.inside.test",
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_only_renewed_its_own_key_does_not_count_for_the_path_length() {
+    let mut params = authority_params("root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    let root = Authority::self_signed(params);
+    let old = root.authority("middle");
+    let renewed = old.authority("middle");
+    let leaf = renewed.server(&["server.test"]);
+    accepted(
+        &leaf,
+        &[&renewed.der, &old.der, &root.der],
+        http_client(root.trust()),
+        "server.test",
+    )
+    .await;
+}

@@ -605,3 +605,57 @@ fn the_names_of_checks_are_unique() {
     assert_eq!(ids.len(), count);
     assert!(count > 10);
 }
+
+#[test]
+fn signatures_that_can_be_forged_are_told_except_the_roots_own() {
+    let Chain { root, middle, leaf } = good();
+    let weak = with_signature_algorithm(&leaf.der, SHA1);
+    let findings = look(&[&weak, &middle.der, &root.der], "server.test", Some(&root));
+    assert_eq!(
+        not_passed(&findings),
+        [(Check::SignatureAlgorithm, Verdict::Fail, Some(0))]
+    );
+    assert!(sentence(&findings, Check::SignatureAlgorithm).contains("RSA with SHA-1"));
+    let unknown = with_signature_algorithm(&leaf.der, SHA224);
+    let findings = look(
+        &[&unknown, &middle.der, &root.der],
+        "server.test",
+        Some(&root),
+    );
+    assert_eq!(
+        not_passed(&findings),
+        [(Check::SignatureAlgorithm, Verdict::Fail, Some(0))]
+    );
+    let old_root = with_signature_algorithm(&root.der, SHA1);
+    let findings = look(&[&leaf.der, &middle.der, &old_root], "server.test", None);
+    assert_eq!(
+        not_passed(&findings),
+        [(Check::SignatureAlgorithm, Verdict::Warn, Some(2))]
+    );
+}
+
+#[test]
+fn keys_that_connections_can_not_use_are_told() {
+    let root = Authority::root("root");
+    let issuer = rcgen::Issuer::from_params(&root.params, &root.key);
+    for (bits, verdict) in [
+        (1024, vec![(Check::PublicKey, Verdict::Fail, Some(0))]),
+        (2048, vec![]),
+        (4096, vec![]),
+    ] {
+        let leaf = server_params(&["server.test"])
+            .signed_by(&OtherKey::rsa(bits), &issuer)
+            .unwrap();
+        let findings = look(&[leaf.der(), &root.der], "server.test", Some(&root));
+        assert_eq!(not_passed(&findings), verdict, "{bits}");
+        let key = findings
+            .iter()
+            .rfind(|finding| finding.check == Check::PublicKey)
+            .unwrap();
+        assert!(
+            key.sentence.contains(&format!("RSA {bits}")),
+            "{}",
+            key.sentence
+        );
+    }
+}

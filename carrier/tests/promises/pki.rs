@@ -211,3 +211,58 @@ pub(crate) async fn accepted(leaf: &Leaf, above: &[&Der], client: Arc<ClientConf
     client.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"pong");
 }
+
+/// The same certificate, with another algorithm said to have made its signature.
+pub(crate) fn with_signature_algorithm(certificate: &Der, algorithm: &[u8]) -> Der {
+    // Certificate, then the signed part: both with lengths of two bytes, as in all certificates of this size.
+    let signed_end = 8 + usize::from(u16::from_be_bytes([certificate[6], certificate[7]]));
+    let algorithm_end = signed_end + 2 + usize::from(certificate[signed_end + 1]);
+    let content = [
+        &certificate[4..signed_end],
+        &[0x30, u8::try_from(algorithm.len()).unwrap()],
+        algorithm,
+        &certificate[algorithm_end..],
+    ]
+    .concat();
+    let mut whole = vec![0x30, 0x82];
+    whole.extend(u16::try_from(content.len()).unwrap().to_be_bytes());
+    whole.extend(content);
+    whole.into()
+}
+
+/// RSA with SHA-1.
+pub(crate) const SHA1: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5, 5, 0];
+
+/// ECDSA with SHA-224, which nothing here supports and nobody calls weak.
+pub(crate) const SHA224: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 1];
+
+/// A public key that was never made: enough to be certified.
+pub(crate) struct OtherKey {
+    pub(crate) bits: Vec<u8>,
+    pub(crate) algorithm: &'static rcgen::SignatureAlgorithm,
+}
+
+impl rcgen::PublicKeyData for OtherKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+impl OtherKey {
+    /// An RSA key with a modulus of this many bits.
+    pub(crate) fn rsa(bits: usize) -> Self {
+        let mut integer = vec![0, 0x80];
+        integer.resize(bits / 8 + 1, 1);
+        let length = u16::try_from(integer.len()).unwrap().to_be_bytes();
+        let content = [&[2, 0x82][..], &length, &integer, &[2, 3, 1, 0, 1]].concat();
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        Self {
+            bits: [&[0x30, 0x82][..], &length, &content].concat(),
+            algorithm: &rcgen::PKCS_RSA_SHA256,
+        }
+    }
+}
