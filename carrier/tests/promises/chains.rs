@@ -500,3 +500,18 @@ async fn a_ca_that_only_renewed_its_own_key_does_not_count_for_the_path_length()
     )
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_upper_intermediate_is_named_where_the_root_is_presented() {
+    let root = Authority::root("root");
+    let upper = root.authority("the missing upper");
+    let lower = upper.authority("lower");
+    let leaf = lower.server(&["server.test"]);
+    for trust in [root.trust(), root.pinned()] {
+        let error = refusal(&leaf, &[&lower.der, &root.der], trust).await;
+        let TlsError::IssuerMissing { issuer } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(issuer, "CN=the missing upper");
+    }
+}
