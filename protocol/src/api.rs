@@ -79,6 +79,15 @@ pub struct NewAccount {
     pub password: Secret,
 }
 
+/// Sets an account's password: `PUT /accounts/{user}/password`. Administrators set anybody's, all others their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewPassword {
+    /// Password, at least 12 characters.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
+    pub password: Secret,
+}
+
 /// A device on file: `GET /devices`, `GET /devices/{device}` where `{device}` is a device ID, a unit ID or a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -125,6 +134,16 @@ pub struct Device {
 pub struct DeviceChange {
     /// New name.
     pub name: String,
+}
+
+/// Accepts the certificate of a conflict as the device's certificate: `POST /devices/{device}/certificate`. It has to be
+/// named, so that nobody can put another one in its place meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AcceptCertificate {
+    /// [`Device::conflicting_certificate`], as it was looked at.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub certificate: Fingerprint,
 }
 
 /// The parameters that the server decides for a device: `GET` and `PUT /devices/{device}/settings`.

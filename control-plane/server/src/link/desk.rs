@@ -1,0 +1,494 @@
+//! What one link asks of the rest of the server: challenges, welcomes, filing. It knows the database and who is online,
+//! and nothing of sockets. Failures of the database become refusals; the device tries again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use umbra_carrier::x509::CertificateFacts;
+use umbra_protocol::command::CommandResult;
+use umbra_protocol::enrolment::Challenge;
+use umbra_protocol::first_auth::ROUNDS;
+use umbra_protocol::hello::{Hello, Welcome};
+use umbra_protocol::ids::{from_hex, to_hex};
+use umbra_protocol::link::{
+    CertificateFiled, CertificateProposed, ResultFiled, possession_message,
+};
+use umbra_protocol::session::{RecordFiled, SessionVerdict, SessionVerify, Verdict};
+use umbra_protocol::{FromServer, Refusal, RefusalCode, UnitId};
+
+use super::machine::{Reply, Report, Task};
+use crate::audit::{self, Actor, Line};
+use crate::enrolment::{self, Binding};
+use crate::hub::{Attachment, News, Online};
+use crate::random;
+use crate::server::{Server, log_failure};
+use crate::sessions;
+use crate::settings;
+use crate::store::devices::{self, DeviceCertificate, Removal, Row, Standing};
+use crate::store::{StoreError, commands, sessions as session_rows};
+use crate::throttle::Source;
+
+/// One device's place at the server.
+#[derive(Debug)]
+pub(super) struct Desk {
+    server: Arc<Server>,
+    peer: SocketAddr,
+    certificate: DeviceCertificate,
+    exporter: [u8; 32],
+    device: Option<Device>,
+    attachment: Option<Attachment>,
+}
+
+/// The device that was welcomed, and what it has been told.
+#[derive(Debug)]
+struct Device {
+    row: Row,
+    unit: UnitId,
+    settings_sent: u64,
+    last_command: i64,
+    last_heard: Arc<AtomicI64>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        server: Arc<Server>,
+        peer: SocketAddr,
+        certificate: DeviceCertificate,
+        exporter: [u8; 32],
+    ) -> Self {
+        Self {
+            server,
+            peer,
+            certificate,
+            exporter,
+            device: None,
+            attachment: None,
+        }
+    }
+
+    /// The way to the hub, once, after the welcome.
+    pub(super) fn take_attachment(&mut self) -> Option<Attachment> {
+        self.attachment.take()
+    }
+
+    /// Something was heard of the device.
+    pub(super) fn heard(&self) {
+        if let Some(device) = &self.device {
+            device
+                .last_heard
+                .store(self.server.clock.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// The link is over.
+    pub(super) async fn leave(&self) {
+        let Some(device) = &self.device else { return };
+        let seen = [(device.row, device.last_heard.load(Ordering::Relaxed))];
+        let noted = async {
+            let mut tx = self.server.store.begin().await?;
+            devices::note_seen(&mut tx, &seen).await?;
+            tx.commit().await.map_err(StoreError::from)
+        };
+        if let Err(error) = noted.await {
+            log_failure("the end of a link could not be noted", &error);
+        }
+    }
+
+    /// Does a task.
+    pub(super) async fn perform(&mut self, task: Task) -> Reply {
+        match task {
+            Task::Challenge(hello, version) => self.challenge(&hello, version).await,
+            Task::Enrol {
+                facts,
+                nonce,
+                enrol,
+            } => {
+                let binding = Binding {
+                    exporter: &self.exporter,
+                    certificate: &self.certificate,
+                    nonce: &nonce,
+                    peer: &self.peer.ip().to_canonical().to_string(),
+                    source: Source::from(self.peer.ip()),
+                };
+                match enrolment::answer(&self.server, &binding, &facts, &enrol).await {
+                    Ok(enrolled) => Reply::Enrolled(enrolled),
+                    Err(refusal) => Reply::Refused(refusal),
+                }
+            }
+            Task::Open(hello, version) => match self.open(&hello, version).await {
+                Ok(reply) => reply,
+                Err(error) => internal("a device could not be welcomed", &error),
+            },
+            Task::File(report) => match self.file(report).await {
+                Ok(reply) => reply,
+                Err(error) => internal("a device's report could not be filed", &error),
+            },
+        }
+    }
+
+    async fn challenge(&self, hello: &Hello, version: u16) -> Reply {
+        let source = Source::from(self.peer.ip());
+        if let Err(seconds) = self.server.proofs.check(&source, Instant::now()) {
+            let refusal = Refusal::new(
+                RefusalCode::Throttled,
+                "Too many wrong first-authentication keys came from this address; the device waits.",
+            );
+            let unit = &hello.device.unit_id;
+            let line = Line::new(Actor::Device(unit.clone()), "device.enrolled", unit);
+            let line = line
+                .refused(refusal.code)
+                .detail(format!("from {}", self.peer.ip()));
+            self.server.note_stranger(line).await;
+            return Reply::Refused(refusal.retry_after(seconds));
+        }
+        Reply::Challenge(Challenge {
+            version,
+            nonce: random::hex::<32>(),
+            salt: to_hex(&self.server.key_salt),
+            rounds: ROUNDS,
+        })
+    }
+
+    async fn open(&mut self, hello: &Hello, version: u16) -> Result<Reply, StoreError> {
+        let server = Arc::clone(&self.server);
+        let fingerprint = self.certificate.fingerprint;
+        // Strangers are told without a write lock.
+        let standing = {
+            let mut connection = server.store.read().await?;
+            devices::standing(&mut connection, fingerprint).await?
+        };
+        match standing {
+            Standing::Current(_) | Standing::Proposed(_) => {}
+            Standing::Removed | Standing::Unknown => {
+                return Ok(Reply::Refused(self.stranger(hello, standing).await?));
+            }
+        }
+        let now = server.clock.now();
+        let unit = &hello.device.unit_id;
+        let mut tx = server.store.begin().await?;
+        let row = match devices::standing(&mut tx, fingerprint).await? {
+            Standing::Current(row) => row,
+            Standing::Proposed(row) => {
+                devices::take_over_proposed(&mut tx, row).await?;
+                let actor = Actor::Device(unit.clone());
+                let line = Line::new(
+                    actor,
+                    "device.certificate_changed",
+                    self.certificate.device_id,
+                );
+                audit::append(&mut tx, now, line.detail(fingerprint)).await?;
+                row
+            }
+            // Removed in this very moment.
+            Standing::Removed | Standing::Unknown => return Ok(Reply::Refused(removed())),
+        };
+        let device = devices::by_row(&mut tx, row).await?;
+        if device.unit_id != *unit && devices::note_other_unit(&mut tx, row, unit).await? {
+            let line = Line::new(
+                Actor::Device(device.unit_id.clone()),
+                "device.other_unit_id",
+                self.certificate.device_id,
+            );
+            let detail = format!(
+                "presents itself as {unit}: its network card was changed, or its disk was copied to another device"
+            );
+            audit::append(&mut tx, now, line.detail(detail)).await?;
+        }
+        let peer = self.peer.ip().to_canonical().to_string();
+        devices::note_facts(&mut tx, now, row, &hello.device, &peer).await?;
+        devices::note_revision(&mut tx, row, hello.settings_revision).await?;
+        let last_heard = Arc::new(AtomicI64::new(now));
+        // From here on news are kept for this link; what is read below may be told twice, and is never missed.
+        self.attachment = Some(server.hub.attach(
+            row,
+            Online {
+                peer: self.peer,
+                certificate: self.certificate.clone(),
+                facts: hello.device.clone(),
+                last_heard: Arc::clone(&last_heard),
+            },
+        ));
+        let mut state = Device {
+            row,
+            unit: device.unit_id.clone(),
+            settings_sent: hello.settings_revision,
+            last_command: 0,
+            last_heard,
+        };
+        let mut first = Vec::new();
+        if let Some(settings) = settings::for_link(&mut tx, row, hello.settings_revision).await? {
+            state.settings_sent = settings.revision;
+            first.push(settings.into());
+        }
+        for (number, command) in commands::waiting(&mut tx, row, 0).await? {
+            state.last_command = number;
+            first.push(command.into());
+        }
+        for request in session_rows::open_offers(&mut tx, now, row).await? {
+            first.push(request.into());
+        }
+        tx.commit().await?;
+        tracing::info!(unit = %state.unit, "device online");
+        self.device = Some(state);
+        let welcome = Welcome {
+            version,
+            features: Vec::new(),
+            heartbeat_seconds: u32::try_from(server.heartbeat.as_secs()).unwrap_or(u32::MAX),
+            server_time: now,
+            device_name: device.name,
+            anchors: server.authority.anchors(),
+        };
+        Ok(Reply::Welcome(welcome, first))
+    }
+
+    async fn stranger(&self, hello: &Hello, standing: Standing) -> Result<Refusal, StoreError> {
+        if standing == Standing::Removed {
+            return Ok(removed());
+        }
+        let fingerprint = self.certificate.fingerprint;
+        let mut connection = self.server.store.read().await?;
+        let known = match devices::by_unit(&mut connection, &hello.device.unit_id).await? {
+            Some(row) => Some(row),
+            None => devices::by_key(&mut connection, self.certificate.device_id).await?,
+        };
+        let Some(row) = known else {
+            return Ok(Refusal::new(
+                RefusalCode::UnknownDevice,
+                "This server has no such device on file: it has to be taken on with a first-authentication key.",
+            ));
+        };
+        let noted = devices::by_row(&mut connection, row).await?.conflict == Some(fingerprint);
+        drop(connection);
+        // Strangers may not make the database write without end.
+        if noted || !self.server.strangers_line().0 {
+            return Ok(enrolment::mismatch(fingerprint));
+        }
+        let mut tx = self.server.store.begin().await?;
+        let now = self.server.clock.now();
+        let peer = self.peer.ip().to_canonical().to_string();
+        let (refusal, _) =
+            enrolment::conflict(&mut tx, now, row, &self.certificate, &hello.device, &peer).await?;
+        tx.commit().await?;
+        Ok(refusal)
+    }
+
+    async fn file(&mut self, report: Report) -> Result<Reply, StoreError> {
+        let server = Arc::clone(&self.server);
+        let Some(device) = &self.device else {
+            return Err(StoreError::Unreadable("a report before the welcome".into()));
+        };
+        let (row, unit) = (device.row, &device.unit);
+        match report {
+            Report::Applied(applied) => {
+                let mut tx = server.store.begin().await?;
+                devices::note_applied(&mut tx, row, &applied).await?;
+                tx.commit().await?;
+                Ok(Reply::Filed(Vec::new()))
+            }
+            Report::Result(result) => {
+                self.file_result(row, unit, &result).await?;
+                Ok(Reply::Filed(vec![ResultFiled { id: result.id }.into()]))
+            }
+            Report::Verify(SessionVerify {
+                question,
+                presented,
+            }) => {
+                let verdict = match sessions::verdict(&server, row, unit, &presented).await {
+                    Ok(verdict) => verdict,
+                    Err(error) => {
+                        log_failure("a session could not be judged", &error);
+                        Verdict::Refused(Refusal::new(
+                            RefusalCode::Internal,
+                            "The server cannot use its database: try again later.",
+                        ))
+                    }
+                };
+                let verdict = SessionVerdict { question, verdict };
+                Ok(Reply::Filed(vec![verdict.into()]))
+            }
+            Report::Started(started) => {
+                sessions::started(&server, row, unit, &started).await?;
+                Ok(Reply::Filed(Vec::new()))
+            }
+            Report::Record(record) => {
+                sessions::record(&server, row, unit, &record).await?;
+                let session = record.session;
+                Ok(Reply::Filed(vec![RecordFiled { session }.into()]))
+            }
+            Report::Proposed(proposed) => self.proposed(row, unit, &proposed).await,
+            Report::Leave => {
+                let now = server.clock.now();
+                let mut tx = server.store.begin().await?;
+                devices::remove(&mut tx, now, row, Removal::ByDevice).await?;
+                let line = Line::new(
+                    Actor::Device(unit.clone()),
+                    "device.left",
+                    self.certificate.device_id,
+                );
+                audit::append(&mut tx, now, line).await?;
+                tx.commit().await?;
+                Ok(Reply::Left)
+            }
+        }
+    }
+
+    async fn file_result(
+        &self,
+        row: Row,
+        unit: &UnitId,
+        result: &CommandResult,
+    ) -> Result<(), StoreError> {
+        let now = self.server.clock.now();
+        let mut tx = self.server.store.begin().await?;
+        if commands::finish(&mut tx, now, row, result).await? {
+            let line = Line::new(Actor::Device(unit.clone()), "command.ended", result.id)
+                .detail(format!("{:?}: {}", result.state, result.sentence).to_lowercase());
+            audit::append(&mut tx, now, line).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn proposed(
+        &self,
+        row: Row,
+        unit: &UnitId,
+        proposed: &CertificateProposed,
+    ) -> Result<Reply, StoreError> {
+        let server = &self.server;
+        let next = match read_proposed(&self.certificate.der, proposed) {
+            Ok(next) => next,
+            Err(sentence) => {
+                return Ok(Reply::Refused(Refusal::new(
+                    RefusalCode::Malformed,
+                    format!("The proposed certificate was not accepted: {sentence}."),
+                )));
+            }
+        };
+        let now = server.clock.now();
+        let mut tx = server.store.begin().await?;
+        let taken = match devices::standing(&mut tx, next.fingerprint).await? {
+            Standing::Current(other) | Standing::Proposed(other) => other != row,
+            Standing::Removed => true,
+            Standing::Unknown => devices::by_key(&mut tx, next.device_id)
+                .await?
+                .is_some_and(|other| other != row),
+        };
+        let actor = Actor::Device(unit.clone());
+        let line = Line::new(actor, "device.certificate_proposed", next.device_id);
+        if taken {
+            let code = RefusalCode::CertificateMismatch;
+            audit::append(&mut tx, now, line.refused(code)).await?;
+            tx.commit().await?;
+            return Ok(Reply::Refused(Refusal::new(
+                code,
+                "The proposed certificate or its key belongs to another device.",
+            )));
+        }
+        let filed = CertificateFiled {
+            fingerprint: next.fingerprint,
+            device_id: next.device_id,
+        };
+        if next.fingerprint != self.certificate.fingerprint {
+            devices::propose(&mut tx, now, row, &next).await?;
+            audit::append(&mut tx, now, line.detail(next.fingerprint)).await?;
+        }
+        tx.commit().await?;
+        Ok(Reply::Filed(vec![filed.into()]))
+    }
+
+    /// What to tell the device about something new.
+    pub(super) async fn news(&mut self, news: News) -> Vec<FromServer> {
+        match self.try_news(news).await {
+            Ok(messages) => messages,
+            Err(error) => {
+                // It is in the database: the device hears of it at its next link.
+                log_failure("news for a device could not be read", &error);
+                Vec::new()
+            }
+        }
+    }
+
+    async fn try_news(&mut self, news: News) -> Result<Vec<FromServer>, StoreError> {
+        let Some(device) = &mut self.device else {
+            return Ok(Vec::new());
+        };
+        match news {
+            News::Settings => {
+                let mut connection = self.server.store.read().await?;
+                let settings = settings::of_device(&mut connection, device.row).await?;
+                if settings.revision == device.settings_sent {
+                    return Ok(Vec::new());
+                }
+                device.settings_sent = settings.revision;
+                Ok(vec![settings.into()])
+            }
+            News::Commands => {
+                let mut connection = self.server.store.read().await?;
+                let waiting =
+                    commands::waiting(&mut connection, device.row, device.last_command).await?;
+                if let Some((number, _)) = waiting.last() {
+                    device.last_command = *number;
+                }
+                Ok(waiting
+                    .into_iter()
+                    .map(|(_, command)| command.into())
+                    .collect())
+            }
+            News::Session(request) => Ok(vec![request.into()]),
+            News::EndSession(end) => Ok(vec![end.into()]),
+        }
+    }
+}
+
+fn internal(what: &str, error: &StoreError) -> Reply {
+    log_failure(what, error);
+    Reply::Refused(Refusal::new(
+        RefusalCode::Internal,
+        "The server cannot use its database; the device tries again.",
+    ))
+}
+
+fn removed() -> Refusal {
+    Refusal::new(
+        RefusalCode::DeviceRemoved,
+        "An administrator removed this device: it has to be taken on again with a first-authentication key.",
+    )
+}
+
+/// Reads a proposed certificate and checks that the device has its key.
+fn read_proposed(
+    old: &[u8],
+    proposed: &CertificateProposed,
+) -> Result<DeviceCertificate, &'static str> {
+    const UNREADABLE: &str = "it cannot be read";
+    let der =
+        CertificateDer::from_pem_slice(proposed.certificate.as_bytes()).map_err(|_| UNREADABLE)?;
+    let facts = CertificateFacts::read(&der).map_err(|_| UNREADABLE)?;
+    if facts.is_ca == Some(true) {
+        return Err("it is a certificate authority's");
+    }
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| UNREADABLE)?;
+    let key = &parsed.public_key().subject_public_key.data;
+    let signature = decode_hex(&proposed.proof).ok_or("its proof is not hexadecimal")?;
+    ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_ASN1, key)
+        .verify(&possession_message(old, &der), &signature)
+        .map_err(|_| "the device did not prove that it has its key (ECDSA P-256)")?;
+    DeviceCertificate::read(&der).map_err(|_| UNREADABLE)
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            std::str::from_utf8(pair)
+                .ok()
+                .and_then(from_hex::<1>)
+                .map(|[byte]| byte)
+        })
+        .collect()
+}

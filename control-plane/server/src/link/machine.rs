@@ -1,0 +1,392 @@
+//! The conversation with one device as a pure state machine: messages and replies in, messages and tasks out. It has no
+//! socket, no clock and no database, so that every order of events can be tried in no time.
+
+use std::time::{Duration, Instant};
+
+use umbra_protocol::command::CommandResult;
+use umbra_protocol::enrolment::{Challenge, Enrol, Enrolled};
+use umbra_protocol::hello::{DeviceFacts, Hello, Intent, Welcome};
+use umbra_protocol::link::{Beat, CertificateProposed, Goodbye};
+use umbra_protocol::message::Left;
+use umbra_protocol::session::{SessionRecord, SessionStarted, SessionVerify};
+use umbra_protocol::settings::SettingsApplied;
+use umbra_protocol::{FromDevice, FromServer, Refusal, RefusalCode, limits, version};
+
+/// What happens to the machine.
+#[derive(Debug)]
+pub enum Input {
+    /// The device said something.
+    Message(FromDevice),
+    /// The device said something of a type that this build does not know.
+    UnknownType(String),
+    /// What the device said cannot be read.
+    Unreadable(Refusal),
+    /// A task is done.
+    Reply(Reply),
+    /// The server has something to say.
+    Say(FromServer),
+    /// The link has to end, and the device shall know why.
+    End(Refusal),
+    /// The server goes down.
+    ShutDown(Goodbye),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the machine wants done; each task is answered by one [`Reply`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Make a challenge, if this device may try.
+    Challenge(Hello, u16),
+    /// Check the proof and file the device.
+    Enrol {
+        /// What the device says of itself.
+        facts: DeviceFacts,
+        /// The nonce of the challenge.
+        nonce: String,
+        /// The proof.
+        enrol: Enrol,
+    },
+    /// Look the device up, and welcome it if it is on file.
+    Open(Hello, u16),
+    /// File what the device reports on its link.
+    File(Report),
+}
+
+/// What a device reports on its link.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It applied settings.
+    Applied(SettingsApplied),
+    /// A command ended.
+    Result(CommandResult),
+    /// It asks about a session.
+    Verify(SessionVerify),
+    /// A session began.
+    Started(SessionStarted),
+    /// A session ended.
+    Record(SessionRecord),
+    /// It proposes its next certificate.
+    Proposed(CertificateProposed),
+    /// It wants to be removed from the file.
+    Leave,
+}
+
+/// How a task went.
+#[derive(Debug)]
+pub enum Reply {
+    /// The device may try.
+    Challenge(Challenge),
+    /// The device is taken on.
+    Enrolled(Enrolled),
+    /// The device is on file, and this is what it has to hear first.
+    Welcome(Welcome, Vec<FromServer>),
+    /// What to answer to a report.
+    Filed(Vec<FromServer>),
+    /// The device is off the file, as it wished.
+    Left,
+    /// No.
+    Refused(Refusal),
+}
+
+/// What the driver has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Say this to the device.
+    Send(FromServer),
+    /// Do this.
+    Do(Task),
+    /// End the connection, after everything was said.
+    Close(Closed),
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Nothing was heard in time.
+    Silent,
+    /// This side ends it: after an answer that ends the conversation, or because it must.
+    ByServer,
+    /// The device said goodbye.
+    ByDevice,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing was heard yet.
+    AwaitHello { until: Instant },
+    /// A challenge is being made.
+    Challenging { facts: DeviceFacts },
+    /// The device computes its proof.
+    AwaitProof {
+        facts: DeviceFacts,
+        nonce: String,
+        until: Instant,
+    },
+    /// The proof is being checked.
+    Proving,
+    /// The device is being looked up.
+    Opening,
+    /// The link stands.
+    Linked { until: Instant },
+    /// It is over.
+    Over,
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::AwaitHello { .. } => "waiting for hello",
+            State::Challenging { .. } | State::Proving | State::Opening => {
+                "busy with an earlier message"
+            }
+            State::AwaitProof { .. } => "waiting for enrol",
+            State::Linked { .. } => "linked",
+            State::Over => "over",
+        }
+    }
+}
+
+/// The conversation with one device.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    silence: Duration,
+}
+
+impl Machine {
+    /// A connection whose TLS is set up. `heartbeat` is what devices are told.
+    pub fn new(now: Instant, heartbeat: Duration) -> Self {
+        Self {
+            state: State::AwaitHello {
+                until: now + limits::HELLO_DEADLINE,
+            },
+            silence: heartbeat * limits::SILENCE_FACTOR,
+        }
+    }
+
+    /// When to call [`Machine::handle`] with [`Input::Tick`].
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::AwaitHello { until }
+            | State::AwaitProof { until, .. }
+            | State::Linked { until } => Some(*until),
+            State::Challenging { .. } | State::Proving | State::Opening | State::Over => None,
+        }
+    }
+
+    /// How large the next frame may be.
+    pub fn frame_limit(&self) -> usize {
+        if self.is_linked() {
+            limits::FRAME
+        } else {
+            limits::FRAME_BEFORE_WELCOME
+        }
+    }
+
+    /// Whether the device was welcomed.
+    pub fn is_linked(&self) -> bool {
+        matches!(self.state, State::Linked { .. })
+    }
+
+    /// Takes one step.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        if matches!(self.state, State::Over) {
+            return Vec::new();
+        }
+        match input {
+            Input::Message(message) => {
+                self.heard(now);
+                self.message(message, now)
+            }
+            Input::UnknownType(name) => {
+                self.heard(now);
+                vec![Output::Send(
+                    Refusal::new(
+                        RefusalCode::UnknownMessage,
+                        format!("This server does not know messages of the type “{name}”."),
+                    )
+                    .into(),
+                )]
+            }
+            Input::Unreadable(refusal) | Input::End(refusal) => self.refuse(refusal),
+            Input::Reply(reply) => self.reply(reply, now),
+            Input::Say(message) => {
+                if self.is_linked() {
+                    vec![Output::Send(message)]
+                } else {
+                    Vec::new()
+                }
+            }
+            Input::ShutDown(goodbye) => {
+                if self.is_linked() {
+                    return self.over(vec![Output::Send(goodbye.into())], Closed::ByServer);
+                }
+                let mut refusal = Refusal::new(RefusalCode::ShuttingDown, goodbye.sentence);
+                refusal.retry_after_seconds = goodbye.retry_after_seconds;
+                self.refuse(refusal)
+            }
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    fn heard(&mut self, now: Instant) {
+        if let State::Linked { until } = &mut self.state {
+            *until = now + self.silence;
+        }
+    }
+
+    fn over(&mut self, mut outputs: Vec<Output>, why: Closed) -> Vec<Output> {
+        self.state = State::Over;
+        outputs.push(Output::Close(why));
+        outputs
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Vec<Output> {
+        self.over(vec![Output::Send(refusal.into())], Closed::ByServer)
+    }
+
+    fn tick(&mut self, now: Instant) -> Vec<Output> {
+        if self.deadline().is_none_or(|until| now < until) {
+            return Vec::new();
+        }
+        if self.is_linked() {
+            return self.over(Vec::new(), Closed::Silent);
+        }
+        self.refuse(Refusal::new(
+            RefusalCode::TooSlow,
+            "The device took too long for its next message.",
+        ))
+    }
+
+    fn message(&mut self, message: FromDevice, now: Instant) -> Vec<Output> {
+        match (&mut self.state, message) {
+            (State::AwaitHello { .. }, FromDevice::Hello(hello)) => self.hello(hello),
+            (State::AwaitProof { facts, nonce, .. }, FromDevice::Enrol(enrol)) => {
+                let task = Task::Enrol {
+                    facts: facts.clone(),
+                    nonce: nonce.clone(),
+                    enrol,
+                };
+                self.state = State::Proving;
+                vec![Output::Do(task)]
+            }
+            (_, FromDevice::Goodbye(_)) => self.over(Vec::new(), Closed::ByDevice),
+            (State::Linked { .. }, message) => self.on_link(message),
+            (state, message) => {
+                let sentence = format!(
+                    "“{}” is not expected while {}.",
+                    message.kind(),
+                    state.name()
+                );
+                let _ = now;
+                self.refuse(Refusal::new(RefusalCode::UnexpectedMessage, sentence))
+            }
+        }
+    }
+
+    fn hello(&mut self, hello: Hello) -> Vec<Output> {
+        let Some(version) = version::agree(&hello.versions) else {
+            return self.refuse(Refusal::new(
+                RefusalCode::UnsupportedVersion,
+                format!(
+                    "Device and server have no protocol version in common: the server speaks {:?}, the device {:?}.",
+                    version::SUPPORTED,
+                    hello.versions
+                ),
+            ));
+        };
+        let task = match hello.intent {
+            Intent::Enrol => {
+                self.state = State::Challenging {
+                    facts: hello.device.clone(),
+                };
+                Task::Challenge(hello, version)
+            }
+            Intent::Link => {
+                self.state = State::Opening;
+                Task::Open(hello, version)
+            }
+        };
+        vec![Output::Do(task)]
+    }
+
+    fn on_link(&mut self, message: FromDevice) -> Vec<Output> {
+        let report = match message {
+            FromDevice::Ping(Beat { number }) => {
+                return vec![Output::Send(FromServer::Pong(Beat { number }))];
+            }
+            FromDevice::SettingsApplied(applied) => Report::Applied(applied),
+            FromDevice::CommandResult(result) => Report::Result(result),
+            FromDevice::SessionVerify(verify) => Report::Verify(verify),
+            FromDevice::SessionStarted(started) => Report::Started(started),
+            FromDevice::SessionRecord(record) => Report::Record(record),
+            FromDevice::CertificateProposed(proposed) => Report::Proposed(proposed),
+            FromDevice::Leave(_) => Report::Leave,
+            FromDevice::Refusal(refusal) => {
+                tracing::info!(code = refusal.code.as_str(), "the device refuses something");
+                return Vec::new();
+            }
+            // Handled by the caller in every state.
+            FromDevice::Goodbye(_) => return Vec::new(),
+            FromDevice::Hello(_) | FromDevice::Enrol(_) => {
+                let sentence = format!("“{}” is not expected while linked.", message.kind());
+                let refusal = Refusal::new(RefusalCode::UnexpectedMessage, sentence);
+                return vec![Output::Send(refusal.into())];
+            }
+        };
+        vec![Output::Do(Task::File(report))]
+    }
+
+    fn reply(&mut self, reply: Reply, now: Instant) -> Vec<Output> {
+        match (&mut self.state, reply) {
+            (State::Challenging { facts }, Reply::Challenge(challenge)) => {
+                self.state = State::AwaitProof {
+                    facts: facts.clone(),
+                    nonce: challenge.nonce.clone(),
+                    until: now + limits::ENROLMENT_STEP,
+                };
+                vec![Output::Send(challenge.into())]
+            }
+            (State::Proving, Reply::Enrolled(enrolled)) => {
+                self.over(vec![Output::Send(enrolled.into())], Closed::ByServer)
+            }
+            (State::Opening, Reply::Welcome(welcome, first)) => {
+                self.state = State::Linked {
+                    until: now + self.silence,
+                };
+                let mut outputs = vec![Output::Send(welcome.into())];
+                outputs.extend(first.into_iter().map(Output::Send));
+                outputs
+            }
+            (State::Linked { .. }, Reply::Filed(answers)) => {
+                // The task took time that the device is not to blame for.
+                self.heard(now);
+                answers.into_iter().map(Output::Send).collect()
+            }
+            (State::Linked { .. }, Reply::Left) => {
+                self.over(vec![Output::Send(Left {}.into())], Closed::ByServer)
+            }
+            (State::Linked { .. }, Reply::Refused(refusal)) => {
+                self.heard(now);
+                vec![Output::Send(refusal.into())]
+            }
+            (
+                State::Challenging { .. } | State::Proving | State::Opening,
+                Reply::Refused(refusal),
+            ) => self.refuse(refusal),
+            (state, _) => {
+                // The driver answers the task that was asked; anything else is a mistake of ours.
+                tracing::error!(state = state.name(), "an answer that nobody asked for");
+                self.refuse(Refusal::new(
+                    RefusalCode::Internal,
+                    "The server has lost its place; the device connects again.",
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

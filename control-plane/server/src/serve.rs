@@ -1,0 +1,175 @@
+//! The one port: accepts connections, sets TLS up, and hands each to the control link or to the API. Whatever a stranger
+//! does costs a bounded number of places for a bounded time; an error of `accept` is passing weather.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt as _;
+use umbra_carrier::tls::{Accepted, accept_by_alpn, http_acceptor_config, link_acceptor_config};
+use umbra_protocol::limits;
+
+use crate::crowd::{Crowd, Place};
+use crate::http::{self, Peer};
+use crate::link::driver;
+use crate::server::{Server, log_failure};
+use crate::shutdown::Shutdown;
+use crate::throttle::Source;
+
+/// Connections that have not said who they are.
+const STRANGERS: usize = 512;
+/// Connections of the API.
+const API_CONNECTIONS: usize = 512;
+/// How long a client may take for the head of a request, and may do nothing between two.
+const HEAD: Duration = Duration::from_secs(30);
+/// Largest head of a request, in bytes.
+const HEAD_SIZE: usize = 64 * 1024;
+/// Pause after an error of `accept`, such as no more file descriptors.
+const WEATHER: Duration = Duration::from_millis(200);
+/// How long connections may take to end in order.
+const FAREWELL: Duration = Duration::from_secs(8);
+/// How often the database hears who was heard of, and offers expire.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+struct Door {
+    server: Arc<Server>,
+    router: Router,
+    link: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
+    strangers: Crowd,
+    api: Crowd,
+    shutdown: Shutdown,
+}
+
+/// Serves until shutdown, then lets everybody go in order.
+pub async fn serve(server: Arc<Server>, listener: TcpListener, mut shutdown: Shutdown) {
+    let door = Door {
+        router: http::router(Arc::clone(&server)),
+        link: link_acceptor_config(&server.authority.identity),
+        http: http_acceptor_config(&server.authority.identity),
+        strangers: Crowd::new(STRANGERS),
+        api: Crowd::new(API_CONNECTIONS),
+        shutdown: shutdown.clone(),
+        server: Arc::clone(&server),
+    };
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&server), shutdown.clone()));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.wait() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                connections.spawn(door.clone().greet(stream, peer));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(WEATHER).await;
+            }
+        }
+    }
+    drop(listener);
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, all_gone).await.is_err() {
+        tracing::warn!(left = connections.len(), "connections were cut off");
+        connections.shutdown().await;
+    }
+    // It ends by the same signal; its result is nothing.
+    let _ = housekeeping.await;
+}
+
+async fn keep_house(server: Arc<Server>, mut shutdown: Shutdown) {
+    let mut rounds = tokio::time::interval(HOUSEKEEPING);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            _ = rounds.tick() => {}
+        }
+        if let Err(error) = crate::sessions::expire(&server).await {
+            log_failure("offers could not expire", &error);
+        }
+        if let Err(error) = crate::sessions::note_seen(&server).await {
+            log_failure("who was heard of could not be noted", &error);
+        }
+    }
+}
+
+impl Door {
+    async fn greet(self, stream: TcpStream, peer: SocketAddr) {
+        let source = Source::from(peer.ip());
+        let mut place = self.strangers.enter(source);
+        // Small messages both ways; where it cannot be set, they are slower.
+        let _ = stream.set_nodelay(true);
+        let mut shutdown = self.shutdown.clone();
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            () = place.shown_out() => return,
+            accepted = accept_by_alpn(stream, Arc::clone(&self.link), Arc::clone(&self.http), limits::HELLO_DEADLINE)
+                => accepted,
+        };
+        match accepted {
+            Ok(Accepted::Link(stream, certificate)) => {
+                driver::serve(self.server, stream, certificate, peer, place, self.shutdown).await;
+            }
+            Ok(Accepted::Http(stream)) => {
+                drop(place);
+                let place = self.api.enter(source);
+                serve_http(self.router, stream, peer, place, self.shutdown).await;
+            }
+            Err(error) => tracing::debug!(%error, "no TLS"),
+        }
+    }
+}
+
+async fn serve_http<IO>(
+    router: Router,
+    stream: TlsStream<IO>,
+    peer: SocketAddr,
+    mut place: Place,
+    mut shutdown: Shutdown,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request
+            .extensions_mut()
+            .insert(Peer(peer.ip().to_canonical()));
+        router.clone().oneshot(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_SIZE)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        biased;
+        () = shutdown.wait() => {}
+        () = place.shown_out() => return,
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection of the API failed");
+            }
+            return;
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    // The caller cuts off what takes too long.
+    let _ = connection.await;
+}
