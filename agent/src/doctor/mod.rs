@@ -1,0 +1,163 @@
+//! What stands in the way, checked one by one on the device itself. A check looks and says; it never mends anything, and it never
+//! sends a secret anywhere.
+
+mod clock;
+mod control;
+mod enrolment;
+mod identity;
+mod port;
+mod registry;
+mod server;
+mod state;
+mod vnc;
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::enrolment::{Enrolled, EnrolmentError};
+use crate::files::Files;
+use crate::paths::Paths;
+use crate::registry::{Registry, Snapshot};
+use crate::status::Status;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All is well.
+    Good,
+    /// It does not apply, or could not be looked at.
+    Skipped,
+    /// Something works in spite of it, or will not for long.
+    Warning,
+    /// Something does not work because of it.
+    Bad,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Good => "ok",
+            Verdict::Skipped => "-",
+            Verdict::Warning => "warn",
+            Verdict::Bad => "BAD",
+        }
+    }
+}
+
+/// A check and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Never changes: for scripts.
+    pub id: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was found.
+    pub sentence: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+impl Check {
+    fn new(id: &str, verdict: Verdict, sentence: impl Into<String>) -> Self {
+        Self { id: id.to_owned(), verdict, sentence: sentence.into(), advice: None }
+    }
+
+    fn good(id: &str, sentence: impl Into<String>) -> Self {
+        Self::new(id, Verdict::Good, sentence)
+    }
+
+    fn skipped(id: &str, sentence: impl Into<String>) -> Self {
+        Self::new(id, Verdict::Skipped, sentence)
+    }
+
+    fn warning(id: &str, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..Self::new(id, Verdict::Warning, sentence) }
+    }
+
+    fn bad(id: &str, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..Self::new(id, Verdict::Bad, sentence) }
+    }
+}
+
+/// What the checks look at.
+struct Patient<'a> {
+    paths: &'a Paths,
+    files: &'a Files,
+    clock: &'a Clock,
+    registry: Registry,
+    enrolled: Result<Option<Enrolled>, EnrolmentError>,
+    /// What the running agent says; nothing if none runs.
+    status: Option<Status>,
+}
+
+impl Patient<'_> {
+    fn snapshot(&self) -> std::sync::Arc<Snapshot> {
+        self.registry.snapshot()
+    }
+}
+
+/// All checks, in the order in which a device comes up.
+pub async fn examine(paths: &Paths, files: &Files, clock: &Clock) -> Vec<Check> {
+    let (control, status) = control::check(paths).await;
+    let patient = Patient {
+        paths,
+        files,
+        clock,
+        registry: Registry::open_quietly(paths),
+        enrolled: Enrolled::load(paths),
+        status,
+    };
+    let mut checks = vec![
+        state::check(&patient),
+        clock::check(&patient),
+        identity::check(&patient),
+        registry::check(&patient),
+        control,
+        enrolment::check(&patient),
+    ];
+    checks.extend(server::checks(&patient).await);
+    checks.push(vnc::check(&patient).await);
+    checks.push(port::check(&patient).await);
+    checks
+}
+
+/// The worst verdict.
+pub fn worst(checks: &[Check]) -> Verdict {
+    checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Good)
+}
+
+/// The checks for a terminal.
+pub fn report(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let _ = writeln!(text, "{:>4}  {:<18}  {}", check.verdict.word(), check.id, check.sentence);
+        if let Some(advice) = &check.advice {
+            let _ = writeln!(text, "{:>4}  {:<18}  → {advice}", "", "");
+        }
+    }
+    let closing = match worst(checks) {
+        Verdict::Good | Verdict::Skipped => "Nothing stands in the way.",
+        Verdict::Warning => "It works, but look at the lines marked “warn”.",
+        Verdict::Bad => "Mend what is marked “BAD”, from top to bottom.",
+    };
+    let _ = writeln!(text, "{closing}");
+    text
+}
+
+/// An error with its causes, as one clause.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

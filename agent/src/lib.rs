@@ -1,0 +1,32 @@
+//! The device program of Umbra, as a library: the binary is a doorway, and tests call what production calls.
+//!
+//! Modules stand in the order in which a device comes up. What a stage results in is what the next one is built from
+//! (`identity::DeviceIdentity`, then the enrolment, the link, the permit of a session), so a wrong order does not compile.
+//! `status` is the one way out to people; nothing here prints by itself.
+
+// What everything stands on.
+pub mod clock;
+pub mod exit;
+pub mod files;
+pub mod os;
+pub mod paths;
+
+// Settings, and what people are told.
+pub mod registry;
+pub mod status;
+pub mod logging;
+
+// A device's life.
+pub mod identity;
+pub mod facts;
+pub mod enrolment;
+pub mod link;
+pub mod session;
+pub mod commands;
+
+// From outside, on the device.
+pub mod control;
+pub mod doctor;
+
+pub mod cli;
+pub mod run;

@@ -1,0 +1,266 @@
+//! All parameters at one moment, typed, for the rest of the agent.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use umbra_protocol::Secret;
+use umbra_protocol::enrolment::{Connector, ConnectorKind};
+use umbra_protocol::settings::Value;
+use umbra_vnc_proxy::upstream;
+
+use super::kind::Upstream;
+use super::table;
+
+/// All parameters at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Shadowing.
+    pub vnc: Vnc,
+    /// The link.
+    pub manager: Manager,
+    /// Limits of sessions.
+    pub session: SessionLimits,
+    /// The question to the person at the device.
+    pub consent: Consent,
+    /// The group that may change things on the device.
+    pub control_group: Option<String>,
+    /// Program and arguments that restart the device.
+    pub reboot_command: Vec<String>,
+    /// Program and arguments that switch the device off.
+    pub shutdown_command: Vec<String>,
+    /// How much is logged: `error`, `warn`, `info`, `debug`, `trace`.
+    pub log_level: String,
+    /// Revision of the server's settings that are in force; 0 when there are none.
+    pub server_revision: u64,
+}
+
+/// Shadowing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vnc {
+    /// Whether it is accepted at all.
+    pub enabled: bool,
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Addresses to listen on. `::` is meant to take IPv4 as well; where there is no IPv6, listen on `0.0.0.0` instead.
+    pub listen: Vec<IpAddr>,
+    /// Only encrypted sessions.
+    pub secure_mode: bool,
+    /// Whether operators may use keyboard and pointer.
+    pub remote_input: bool,
+    /// Password for plain viewers, where there is one.
+    pub password: Option<Secret>,
+    /// Sessions at the same time: 1 if the screen is not shared.
+    pub instances: usize,
+    /// Where the VNC server is.
+    pub upstream: Upstream,
+    /// Program and arguments for [`Upstream::Spawn`].
+    pub command: Vec<String>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Vnc {
+    /// The VNC server, for the proxy.
+    ///
+    /// # Errors
+    /// Where the proxy's own rules are stricter than the table's.
+    pub fn vnc_server(&self) -> Result<upstream::Upstream, upstream::UpstreamError> {
+        match &self.upstream {
+            Upstream::Tcp(address) => upstream::Upstream::tcp(*address),
+            Upstream::Unix(path) => upstream::Upstream::unix(path),
+            Upstream::Spawn => {
+                let program = self.command.first().cloned().unwrap_or_default();
+                let arguments = self.command.iter().skip(1).cloned().collect();
+                upstream::Upstream::spawn(program, arguments, self.environment.clone())
+            }
+        }
+    }
+}
+
+/// Which connectors are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranking {
+    /// All, in their order.
+    All,
+    /// Only the direct ones.
+    Ums,
+    /// Only gateways.
+    Icg,
+}
+
+/// The link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manager {
+    /// Whether the device keeps a link.
+    pub allowed: bool,
+    /// Connectors that were configured, in their order; those from the enrolment are not in here.
+    pub connectors: Vec<Connector>,
+    /// Which connectors are tried.
+    pub ranking: Ranking,
+    /// Whether gateways are tried.
+    pub enable_icg: bool,
+    /// Longest pause between two attempts.
+    pub reconnect_interval: Duration,
+    /// How long one attempt may take.
+    pub connect_timeout: Duration,
+}
+
+/// Limits of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Without a byte in either direction.
+    pub idle: Option<Duration>,
+    /// In any case.
+    pub total: Option<Duration>,
+}
+
+/// What happens when nobody is there to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unattended {
+    /// The session is refused.
+    Deny,
+    /// The session begins.
+    Allow,
+}
+
+/// The question to the person at the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// Whether it is asked.
+    pub ask: bool,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// What happens when nobody is there to ask.
+    pub unattended: Unattended,
+    /// Program and arguments that ask; may be empty.
+    pub program: Vec<String>,
+}
+
+/// Where values come from while a snapshot is made.
+pub(super) struct Values<'a> {
+    /// The value in force.
+    pub(super) effective: &'a dyn Fn(&str) -> Option<Value>,
+    /// The value in force if the server had none.
+    pub(super) local: &'a dyn Fn(&str) -> Option<Value>,
+    /// Revision of the server's settings.
+    pub(super) revision: u64,
+}
+
+impl Values<'_> {
+    fn value(&self, name: &str) -> Value {
+        (self.effective)(name)
+            .or_else(|| table::find(name).map(|parameter| parameter.default.value()))
+            .unwrap_or(Value::Bool(false))
+    }
+
+    fn bool(&self, name: &str) -> bool {
+        self.value(name) == Value::Bool(true)
+    }
+
+    fn number<N: TryFrom<i64> + Default>(&self, name: &str) -> N {
+        match self.value(name) {
+            Value::Int(number) => N::try_from(number).unwrap_or_default(),
+            Value::Bool(_) | Value::Text(_) | Value::List(_) => N::default(),
+        }
+    }
+
+    fn seconds(&self, name: &str) -> Duration {
+        Duration::from_secs(self.number(name))
+    }
+
+    fn limit(&self, name: &str) -> Option<Duration> {
+        Some(self.seconds(name)).filter(|limit| !limit.is_zero())
+    }
+
+    fn text(&self, name: &str) -> String {
+        match self.value(name) {
+            Value::Text(text) => text,
+            Value::Bool(_) | Value::Int(_) | Value::List(_) => String::new(),
+        }
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Value::List(items) => items,
+            Value::Bool(_) | Value::Int(_) | Value::Text(_) => Vec::new(),
+        }
+    }
+
+    fn connectors(&self) -> Vec<Connector> {
+        (0..table::INSTANCES)
+            .filter_map(|number| {
+                let part = |part: &str| format!("system.remotemanager.connector{number}.{part}");
+                let address = self.text(&part("address"));
+                let kind = if self.text(&part("type")) == "icg" { ConnectorKind::Icg } else { ConnectorKind::Ums };
+                let port = self.number(&part("port"));
+                (!address.is_empty()).then_some(Connector { kind, address, port })
+            })
+            .collect()
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let required = self.bool("umbra.consent.required");
+        let unattended = if required {
+            // What the server says about it does not count then.
+            (self.local)("umbra.consent.unattended").unwrap_or(Value::Text("deny".to_owned()))
+        } else {
+            self.value("umbra.consent.unattended")
+        };
+        Snapshot {
+            vnc: Vnc {
+                enabled: self.bool("network.vncserver.enabled"),
+                port: self.number("network.vncserver.port"),
+                listen: self.list("umbra.vncserver.listen").iter().filter_map(|text| text.parse().ok()).collect(),
+                secure_mode: self.bool("network.vncserver.secure_mode"),
+                remote_input: self.bool("network.vncserver.remoteinput"),
+                password: Some(self.text("network.vncserver.crypt_password"))
+                    .filter(|password| !password.is_empty())
+                    .map(Secret::new),
+                instances: if self.bool("network.vncserver.shared") {
+                    self.number::<u16>("network.vncserver.instances").max(1).into()
+                } else {
+                    1
+                },
+                upstream: Upstream::parse(&self.text("umbra.vncserver.upstream")).unwrap_or(Upstream::Spawn),
+                command: self.list("umbra.vncserver.command"),
+                environment: self
+                    .list("umbra.vncserver.environment")
+                    .iter()
+                    .filter_map(|item| item.split_once('='))
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+            },
+            manager: Manager {
+                allowed: self.bool("system.remotemanager.allow_remote_management"),
+                connectors: self.connectors(),
+                ranking: match self.text("system.remotemanager.connectorranking").as_str() {
+                    "ums" => Ranking::Ums,
+                    "icg" => Ranking::Icg,
+                    _ => Ranking::All,
+                },
+                enable_icg: self.bool("system.remotemanager.enable_icg"),
+                reconnect_interval: self.seconds("system.remotemanager.reconnect_interval"),
+                connect_timeout: self.seconds("system.remotemanager.connect_timeout"),
+            },
+            session: SessionLimits {
+                idle: self.limit("umbra.session.idle_limit"),
+                total: self.limit("umbra.session.total_limit"),
+            },
+            consent: Consent {
+                ask: required || self.bool("network.vncserver.promptuser"),
+                timeout: self.seconds("umbra.consent.timeout"),
+                unattended: if unattended == Value::Text("allow".to_owned()) {
+                    Unattended::Allow
+                } else {
+                    Unattended::Deny
+                },
+                program: self.list("umbra.consent.program"),
+            },
+            control_group: Some(self.text("umbra.control.group")).filter(|group| !group.is_empty()),
+            reboot_command: self.list("umbra.power.reboot_command"),
+            shutdown_command: self.list("umbra.power.shutdown_command"),
+            log_level: self.text("umbra.log.level"),
+            server_revision: self.revision,
+        }
+    }
+}
