@@ -2,6 +2,7 @@
 //! servers. The harness never fakes a part of the product: it starts the programs that ship and talks to them from
 //! outside.
 
+pub mod demo;
 pub mod desktop;
 pub mod eventually;
 pub mod fault_proxy;
@@ -11,4 +12,5 @@ pub mod program;
 pub mod rfb;
 pub mod rfb_client;
 pub mod scratch;
+pub mod world;
 pub mod x11;

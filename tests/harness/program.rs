@@ -219,6 +219,23 @@ impl Program {
         status.map_err(|cause| ProgramError::State { name, cause })
     }
 
+    /// Waits until it has ended by itself and all that it said was read.
+    pub async fn wait_for_all(
+        &mut self,
+        limit: Duration,
+    ) -> Result<(ExitStatus, Vec<String>), ProgramError> {
+        let status = self.wait(limit).await?;
+        let what = format!("the output of {} to end", self.name);
+        let open = || match lock(&self.said).open {
+            0 => Ok(()),
+            open => Err(open),
+        };
+        let read = eventually_is(&what, limit, open).await;
+        let name = self.name.clone();
+        read.map_err(|cause| ProgramError::State { name, cause })?;
+        Ok((status, self.lines()))
+    }
+
     /// Sends a signal; nothing happens when it has ended already.
     pub fn signal(&mut self, signal: Signal) {
         if self.exited().is_none() {
@@ -412,6 +429,18 @@ mod tests {
         assert!(
             shown.contains("exit status: 7") && shown.contains("farewell"),
             "{shown}"
+        );
+    }
+
+    #[tokio::test]
+    async fn all_that_a_program_said_is_there_once_it_has_ended() {
+        let scratch = Scratch::new().expect("a folder");
+        let script = "(sleep 0.2; echo late) & echo early; exit 5";
+        let mut program = Program::start(&scratch, "talker", &mut shell(script)).expect("starts");
+        let (status, said) = program.wait_for_all(SOON).await.expect("ends");
+        assert_eq!(
+            (status.code(), said),
+            (Some(5), vec!["early".to_owned(), "late".to_owned()])
         );
     }
 

@@ -199,6 +199,14 @@ impl XServer {
         &mut self.program
     }
 
+    /// What a program must have in its environment to use this screen.
+    pub fn environment(&self) -> Vec<String> {
+        vec![
+            format!("DISPLAY={}", self.display()),
+            format!("XAUTHORITY={}", self.authority.display()),
+        ]
+    }
+
     /// A command that uses this screen.
     pub fn command(&self, program: &str) -> Result<Command, X11Error> {
         let mut command = Command::new(installed(program)?);
