@@ -77,7 +77,7 @@ pub enum RunError {
 pub async fn run(
     config: Config,
     os: Arc<dyn Os>,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
     let board = Board::new();
     run_with(config, os, board, shutdown).await
@@ -91,7 +91,7 @@ pub async fn run_with(
     config: Config,
     os: Arc<dyn Os>,
     board: Board,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
     let mut shutdown = pin!(shutdown);
     directories(&config.paths, &board);
@@ -104,7 +104,11 @@ pub async fn run_with(
         actions: sender,
     };
     let (stopping, stopped) = watch::channel(false);
-    let control = tokio::spawn(control::server::serve(listening, context, until(stopped.clone())));
+    let control = tokio::spawn(control::server::serve(
+        listening,
+        context,
+        until(stopped.clone()),
+    ));
     let service = tokio::spawn(service::tell(board.clone(), until(stopped.clone())));
     let looking = tokio::spawn(look(config.clone(), registry.clone(), board.clone()));
 
@@ -140,7 +144,10 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 fn directories(paths: &Paths, board: &Board) {
     for (path, mode) in [(paths.kept(), 0o700), (paths.state(), 0o700)] {
         if let Err(problem) = files::make_directory(&path, mode) {
-            warn!(error = sentence(&problem), "the agent's directory can't be made");
+            warn!(
+                error = sentence(&problem),
+                "the agent's directory can't be made"
+            );
             board.update(|status| status.warn("disk", Some(sentence(&problem))));
         }
     }
@@ -175,22 +182,24 @@ async fn come_by_identity(
 ) -> DeviceIdentity {
     let mut told = String::new();
     loop {
-        let problem =
-            match identity::ensure_with(&config.paths, &config.files, os, &config.clock) {
-                Ok((identity, done)) => {
-                    let device = identity.device_id();
-                    info!(unit = %identity.unit_id(), %device, ?done, "the device's identity");
-                    if let identity::Done::Replaced(reason) = done
-                        && reason.server_will_ask()
-                    {
-                        board.update(|status| {
-                            status.warn("identity", Some(format!("The identity was mended: {}.", reason.clause())));
-                        });
-                    }
-                    return identity;
+        let problem = match identity::ensure_with(&config.paths, &config.files, os, &config.clock) {
+            Ok((identity, done)) => {
+                let device = identity.device_id();
+                info!(unit = %identity.unit_id(), %device, ?done, "the device's identity");
+                if let identity::Done::Replaced(reason) = done
+                    && reason.server_will_ask()
+                {
+                    board.update(|status| {
+                        status.warn(
+                            "identity",
+                            Some(format!("The identity was mended: {}.", reason.clause())),
+                        );
+                    });
                 }
-                Err(error) => sentence(&error),
-            };
+                return identity;
+            }
+            Err(error) => sentence(&error),
+        };
         if problem != told {
             error!(problem, "there is no usable identity");
             board.update(|status| status.go_because(Stage::NoIdentity, problem.as_str()));
@@ -241,7 +250,7 @@ enum Life {
     Ended,
 }
 
-type Shutdown<'a> = Pin<&'a mut dyn Future<Output = ()>>;
+type Shutdown<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
 impl Agent {
     fn new(
@@ -255,7 +264,9 @@ impl Agent {
             .or_else(|error| {
                 damaged(&board, "records", &error);
                 match error {
-                    RecordsError::Damaged { .. } => Records::replace_damaged(&config.paths, config.files.clone()),
+                    RecordsError::Damaged { .. } => {
+                        Records::replace_damaged(&config.paths, config.files.clone())
+                    }
                     RecordsError::File(_) => Err(error),
                 }
             })
@@ -270,7 +281,9 @@ impl Agent {
                     JournalError::File(_) => Err(error),
                 }
             })
-            .unwrap_or_else(|_| Journal::in_memory(&config.paths, config.files.clone(), os.boot_id()));
+            .unwrap_or_else(|_| {
+                Journal::in_memory(&config.paths, config.files.clone(), os.boot_id())
+            });
         let sessions = Sessions::new(registry.clone(), board.clone(), records);
         let identity = watch::Sender::new(identity);
         let tools = Tools {
@@ -304,7 +317,9 @@ impl Agent {
                     self.board.update(|status| status.go(Stage::NotEnrolled));
                     self.unenrolled(actions, shutdown.as_mut()).await
                 }
-                Life::Enrolled(enrolled) => self.linked(*enrolled, actions, shutdown.as_mut()).await,
+                Life::Enrolled(enrolled) => {
+                    self.linked(*enrolled, actions, shutdown.as_mut()).await
+                }
                 Life::Stuck(problem) => self.stuck(problem, actions, shutdown.as_mut()).await,
                 Life::Ended => return,
             };
@@ -333,7 +348,8 @@ impl Agent {
         mut shutdown: Shutdown<'_>,
     ) -> Life {
         error!(problem, "the enrolment can't be used");
-        self.board.update(|status| status.go_because(Stage::Refused, problem.as_str()));
+        self.board
+            .update(|status| status.go_because(Stage::Refused, problem.as_str()));
         loop {
             let action = tokio::select! {
                 () = shutdown.as_mut() => return Life::Ended,
@@ -343,10 +359,15 @@ impl Agent {
             match action {
                 None => match self.enrolment() {
                     Life::Stuck(same) if same == problem => {}
-                    other @ (Life::Unenrolled | Life::Enrolled(_) | Life::Stuck(_) | Life::Ended) => return other,
+                    other @ (Life::Unenrolled
+                    | Life::Enrolled(_)
+                    | Life::Stuck(_)
+                    | Life::Ended) => return other,
                 },
                 Some(Action::Leave { reply }) => {
-                    let (outcome, left) = self.forget("The damaged enrolment was removed; this device can be enrolled again.");
+                    let (outcome, left) = self.forget(
+                        "The damaged enrolment was removed; this device can be enrolled again.",
+                    );
                     let _ = reply.send(outcome);
                     if left {
                         return Life::Unenrolled;
@@ -355,7 +376,9 @@ impl Agent {
                 Some(Action::Enrol { reply, .. }) => {
                     let _ = reply.send(Err(Failure::new(ErrorCode::Refused, problem.as_str())));
                 }
-                Some(other @ (Action::Consent { .. } | Action::EndSession { .. })) => self.local(other),
+                Some(other @ (Action::Consent { .. } | Action::EndSession { .. })) => {
+                    self.local(other)
+                }
             }
         }
     }
@@ -371,8 +394,17 @@ impl Agent {
                 Some(action) = actions.recv() => action,
             };
             match action {
-                Action::Enrol { address, fingerprint, key, reply } => {
-                    let request = EnrolRequest { address, fingerprint, key };
+                Action::Enrol {
+                    address,
+                    fingerprint,
+                    key,
+                    reply,
+                } => {
+                    let request = EnrolRequest {
+                        address,
+                        fingerprint,
+                        key,
+                    };
                     let enrolled = tokio::select! {
                         () = shutdown.as_mut() => return Life::Ended,
                         enrolled = self.enrol(&request) => enrolled,
@@ -381,14 +413,18 @@ impl Agent {
                     match enrolled {
                         Ok(enrolled) => {
                             let name = umbra_protocol::refusal::clip(enrolled.device_name.clone());
-                            let _ = reply.send(Ok(format!("{} has taken this device on as “{name}”.", request.address)));
+                            let _ = reply.send(Ok(format!(
+                                "{} has taken this device on as “{name}”.",
+                                request.address
+                            )));
                             return Life::Enrolled(Box::new(enrolled));
                         }
                         Err(failure) => drop(reply.send(Err(failure))),
                     }
                 }
                 Action::Leave { reply } => {
-                    let failure = Failure::new(ErrorCode::NotThere, "No server has taken this device on.");
+                    let failure =
+                        Failure::new(ErrorCode::NotThere, "No server has taken this device on.");
                     let _ = reply.send(Err(failure));
                 }
                 other @ (Action::Consent { .. } | Action::EndSession { .. }) => self.local(other),
@@ -412,10 +448,19 @@ impl Agent {
         };
         // What another server decided must not hold under this one.
         if let Err(error) = self.registry.forget_server() {
-            warn!(error = sentence(&error), "earlier settings could not be removed");
+            warn!(
+                error = sentence(&error),
+                "earlier settings could not be removed"
+            );
         }
-        let enrolled =
-            enrolment::enroll(request, applicant, &self.config.paths, &self.config.files, |_| {}).await;
+        let enrolled = enrolment::enroll(
+            request,
+            applicant,
+            &self.config.paths,
+            &self.config.files,
+            |_| {},
+        )
+        .await;
         match enrolled {
             Ok(enrolled) => {
                 info!(server = %request.address, name = enrolled.device_name, "enrolled");
@@ -444,7 +489,10 @@ impl Agent {
         while let Some(action) = actions.recv().await {
             match action {
                 Action::Enrol { reply, .. } | Action::Leave { reply } => {
-                    let failure = Failure::new(ErrorCode::TryAgain, "The agent is busy enrolling; try again shortly.");
+                    let failure = Failure::new(
+                        ErrorCode::TryAgain,
+                        "The agent is busy enrolling; try again shortly.",
+                    );
                     let _ = reply.send(Err(failure));
                 }
                 other @ (Action::Consent { .. } | Action::EndSession { .. }) => self.local(other),
@@ -458,12 +506,23 @@ impl Agent {
             if there {
                 Ok(done.to_owned())
             } else {
-                Err(Failure::new(ErrorCode::NotThere, format!("There is no such session or question: {session}.")))
+                Err(Failure::new(
+                    ErrorCode::NotThere,
+                    format!("There is no such session or question: {session}."),
+                ))
             }
         };
         match action {
-            Action::Consent { session, accept, reply } => {
-                let done = if accept { "The session is allowed." } else { "The session is refused." };
+            Action::Consent {
+                session,
+                accept,
+                reply,
+            } => {
+                let done = if accept {
+                    "The session is allowed."
+                } else {
+                    "The session is refused."
+                };
                 let _ = reply.send(there(self.sessions.answer(session, accept), done, session));
             }
             Action::EndSession { session, reply } => {
@@ -472,7 +531,10 @@ impl Agent {
             }
             other @ (Action::Enrol { .. } | Action::Leave { .. }) => answer(
                 other,
-                Failure::new(ErrorCode::TryAgain, "The agent can't do that at the moment; try again shortly."),
+                Failure::new(
+                    ErrorCode::TryAgain,
+                    "The agent can't do that at the moment; try again shortly.",
+                ),
             ),
         }
     }
@@ -548,7 +610,10 @@ impl Agent {
             return (Err(Failure::new(ErrorCode::Disk, sentence(&error))), false);
         }
         if let Err(error) = self.registry.forget_server() {
-            warn!(error = sentence(&error), "the server's settings could not be removed");
+            warn!(
+                error = sentence(&error),
+                "the server's settings could not be removed"
+            );
         }
         info!("the device has left its server");
         self.board.update(|status| status.server = None);
@@ -584,7 +649,12 @@ fn damaged(board: &Board, topic: &str, error: &dyn std::error::Error) {
     let told = sentence(error);
     error!(problem = told, "a journal can't be used");
     board.update(|status| {
-        status.warn(&format!("{topic}_journal"), Some(format!("{told} It was put aside; the agent goes on with an empty one.")));
+        status.warn(
+            &format!("{topic}_journal"),
+            Some(format!(
+                "{told} It was put aside; the agent goes on with an empty one."
+            )),
+        );
     });
 }
 

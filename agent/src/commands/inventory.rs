@@ -26,13 +26,22 @@ pub(super) fn facts(tools: &Tools) -> BTreeMap<String, String> {
             )
         },
     );
-    let addresses: Vec<String> = tools.os.addresses().iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = tools
+        .os
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let adapters: Vec<String> = tools
         .os
         .adapters()
         .iter()
         .map(|adapter| {
-            let mac: Vec<String> = adapter.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            let mac: Vec<String> = adapter
+                .mac
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             format!("{} {}", adapter.name, mac.join(":"))
         })
         .collect();
@@ -45,21 +54,52 @@ pub(super) fn facts(tools: &Tools) -> BTreeMap<String, String> {
         ("os", tools.os.os_name()),
         ("kernel", kernel),
         ("architecture", architecture),
-        ("cpu", value_of("/proc/cpuinfo", "model name").unwrap_or_default()),
-        ("cpu_count", std::thread::available_parallelism().map(|n| n.to_string()).unwrap_or_default()),
-        ("memory", value_of("/proc/meminfo", "MemTotal").unwrap_or_default()),
-        ("memory_available", value_of("/proc/meminfo", "MemAvailable").unwrap_or_default()),
+        (
+            "cpu",
+            value_of("/proc/cpuinfo", "model name").unwrap_or_default(),
+        ),
+        (
+            "cpu_count",
+            std::thread::available_parallelism()
+                .map(|n| n.to_string())
+                .unwrap_or_default(),
+        ),
+        (
+            "memory",
+            value_of("/proc/meminfo", "MemTotal").unwrap_or_default(),
+        ),
+        (
+            "memory_available",
+            value_of("/proc/meminfo", "MemAvailable").unwrap_or_default(),
+        ),
         ("addresses", addresses.join(" ")),
         ("adapters", adapters.join(", ")),
         ("agent_version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("agent_memory", value_of("/proc/self/status", "VmRSS").unwrap_or_default()),
+        (
+            "agent_memory",
+            value_of("/proc/self/status", "VmRSS").unwrap_or_default(),
+        ),
         ("uptime_seconds", clock::uptime().to_string()),
         ("device_date", clock::date(tools.clock.now())),
         ("secure_mode", snapshot.vnc.secure_mode.to_string()),
-        ("shadow_port", status.shadow_port.map(|port| port.to_string()).unwrap_or_default()),
+        (
+            "shadow_port",
+            status
+                .shadow_port
+                .map(|port| port.to_string())
+                .unwrap_or_default(),
+        ),
         ("sessions", status.sessions.len().to_string()),
         ("settings_revision", snapshot.server_revision.to_string()),
-        ("warnings", status.warnings.values().cloned().collect::<Vec<_>>().join(" ")),
+        (
+            "warnings",
+            status
+                .warnings
+                .values()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
     ];
     facts
         .into_iter()

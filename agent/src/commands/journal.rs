@@ -82,12 +82,12 @@ impl Journal {
         let path = paths.commands();
         let kept = match files::read(&path, FILE_MAX).map_err(JournalError::File)? {
             None => Kept::default(),
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|source| {
-                JournalError::Damaged {
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| JournalError::Damaged {
                     path: path.clone(),
                     source,
-                }
-            })?,
+                })?
+            }
         };
         let mut journal = Self {
             path,
@@ -194,15 +194,13 @@ impl Journal {
         let kept = Kept {
             commands: self.entries.clone(),
         };
-        let bytes =
-            serde_json::to_vec(&kept).expect("entries hold nothing that JSON cannot say");
+        let bytes = serde_json::to_vec(&kept).expect("entries hold nothing that JSON cannot say");
         self.files.write(&self.path, &bytes, 0o600)
     }
 }
 
 fn settle(entry: &Entry, boot: &str) -> CommandResult {
-    let restarts =
-        entry.action == Action::Reboot.name() || entry.action == Action::Shutdown.name();
+    let restarts = entry.action == Action::Reboot.name() || entry.action == Action::Shutdown.name();
     let booted_since = !boot.is_empty() && !entry.boot.is_empty() && entry.boot != boot;
     let (state, sentence) = if restarts && booted_since {
         (CommandState::Done, "The device has come up again since.")
@@ -290,7 +288,10 @@ mod tests {
         for action in [Action::Inventory, Action::Rekey, Action::Reboot] {
             let device = Device::new();
             let command = command(1, action);
-            assert_eq!(device.boots("a").begin(&command).expect("noted"), Begin::Run);
+            assert_eq!(
+                device.boots("a").begin(&command).expect("noted"),
+                Begin::Run
+            );
             let mut journal = device.boots("a");
             let Begin::Ended(result) = journal.begin(&command).expect("known") else {
                 panic!("it would run again")
@@ -382,8 +383,8 @@ mod tests {
         std::fs::write(device.paths.commands(), b"{\"commands\": [").expect("written");
         let error = Journal::load(&device.paths, Files::new(), "a".into()).expect_err("damaged");
         assert!(error.to_string().contains("damaged"), "{error}");
-        let journal = Journal::replace_damaged(&device.paths, Files::new(), "a".into())
-            .expect("a fresh one");
+        let journal =
+            Journal::replace_damaged(&device.paths, Files::new(), "a".into()).expect("a fresh one");
         assert!(journal.unfiled().is_empty());
         assert!(device.paths.state().join("commands.json.damaged").exists());
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
+use umbra_protocol::CommandId;
 use umbra_protocol::command::{Action, Command, CommandResult, CommandState};
 use umbra_protocol::ids::to_hex;
 use umbra_protocol::link::{CertificateProposed, possession_message};
 use umbra_protocol::refusal::clip;
-use umbra_protocol::CommandId;
 
 use crate::clock::Clock;
 use crate::files::{FileError, Files};
@@ -98,7 +98,9 @@ impl Commands {
             )),
             Err(error) => Some(failed(
                 command.id,
-                format!("The command could not be noted on the disk, so it was not carried out: {error}."),
+                format!(
+                    "The command could not be noted on the disk, so it was not carried out: {error}."
+                ),
             )),
         }
     }
@@ -117,11 +119,13 @@ impl Commands {
         match command.action {
             Action::Reboot => {
                 let program = self.tools.registry.snapshot().reboot_command.clone();
-                self.power(id, move |os| os.reboot(&program), "restart").await
+                self.power(id, move |os| os.reboot(&program), "restart")
+                    .await
             }
             Action::Shutdown => {
                 let program = self.tools.registry.snapshot().shutdown_command.clone();
-                self.power(id, move |os| os.shutdown(&program), "switch off").await
+                self.power(id, move |os| os.shutdown(&program), "switch off")
+                    .await
             }
             Action::Message { text } => {
                 self.tools.board.update(|status| status.tell(text));
@@ -180,8 +184,7 @@ impl Commands {
         };
         link.tell(proposal);
         let mut identity = self.tools.identity.clone();
-        let promoted =
-            identity.wait_for(|identity| identity.fingerprint() == next.fingerprint());
+        let promoted = identity.wait_for(|identity| identity.fingerprint() == next.fingerprint());
         match tokio::time::timeout(FILING_DEADLINE, promoted).await {
             Ok(Ok(_)) => done(
                 id,

@@ -7,12 +7,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use umbra_carrier::address::HostPort;
+use umbra_carrier::alpn;
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
 use umbra_carrier::tcp::{self, ConnectError};
 use umbra_carrier::tls::{
     self, DatePolicy, ServerTrust, TlsError, TlsIdentity, TrustError, connect_tls, device_config,
 };
-use umbra_carrier::alpn;
 use umbra_protocol::first_auth::{EXPORTER_LABEL, FirstAuthKey};
 use umbra_protocol::hello::Hello;
 use umbra_protocol::{
@@ -180,12 +180,12 @@ impl EnrolError {
                     "Nothing was sent to it. Compare address and fingerprint with your administrator: another server may be \
                      answering.",
                 ),
-                TlsKind::Name => {
-                    Some("Nothing was sent to it. Use one of the names in its certificate as the address.")
-                }
-                TlsKind::Dates => {
-                    Some("Nothing was sent to it. Check this device's clock first, then the server's certificate.")
-                }
+                TlsKind::Name => Some(
+                    "Nothing was sent to it. Use one of the names in its certificate as the address.",
+                ),
+                TlsKind::Dates => Some(
+                    "Nothing was sent to it. Check this device's clock first, then the server's certificate.",
+                ),
                 TlsKind::Other => None,
             },
             Self::TimedOut | Self::Lost(_) | Self::Closed => {
@@ -270,7 +270,9 @@ pub async fn enroll(
         connectors: answer.connectors,
         anchors: answer.anchors,
     };
-    let roots = enrolled.roots().map_err(|_| EnrolError::AnchorsUnreadable)?;
+    let roots = enrolled
+        .roots()
+        .map_err(|_| EnrolError::AnchorsUnreadable)?;
     // Roots that can't be pinned would make a device that never comes back.
     device_config(
         Some(applicant.identity),
@@ -321,8 +323,11 @@ async fn converse(
     };
     let exporter = tls::exporter(stream.get_ref().1, EXPORTER_LABEL).map_err(tls_failed)?;
     let mut nonce = [0; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut nonce)
-        .map_err(|_| EnrolError::Conversation(ConversationError::Protocol("this system gives no random bytes".into())))?;
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut nonce).map_err(|_| {
+        EnrolError::Conversation(ConversationError::Protocol(
+            "this system gives no random bytes".into(),
+        ))
+    })?;
     let expect_challenge = ExpectChallenge::new(Candidate {
         key: request.key.clone(),
         unit_id: applicant.hello.device.unit_id.clone(),
@@ -344,7 +349,9 @@ async fn converse(
         .map_err(EnrolError::Conversation)?;
     say(&mut writer, &proof.into()).await?;
     let answer = hear(&mut reader).await?;
-    let enrolled = expect_enrolled.take(answer).map_err(EnrolError::Conversation)?;
+    let enrolled = expect_enrolled
+        .take(answer)
+        .map_err(EnrolError::Conversation)?;
     // The farewell is a courtesy.
     let _ = timeout(Duration::from_secs(1), writer.close()).await;
     Ok(enrolled)

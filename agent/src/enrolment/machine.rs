@@ -253,7 +253,11 @@ mod tests {
     fn a_server_that_does_not_know_the_key_is_not_believed() {
         let (enrol, next, _) = proven();
         let stranger = FirstAuthKey::parse("AB3DE-FGHJK-MNPQR-STVWY").expect("a key");
-        let (_, enrolled) = answer(&stranger.stretch(&SALT, ROUNDS).verifier(), &EXPORTER, &enrol);
+        let (_, enrolled) = answer(
+            &stranger.stretch(&SALT, ROUNDS).verifier(),
+            &EXPORTER,
+            &enrol,
+        );
         assert_eq!(
             error(next.take(enrolled.into())),
             ConversationError::ServerNotProven
@@ -285,7 +289,10 @@ mod tests {
                 ..challenge()
             };
             let refused = error(ExpectChallenge::new(candidate()).take(asked.into()));
-            assert!(refused.to_string().contains("rounds"), "{rounds}: {refused}");
+            assert!(
+                refused.to_string().contains("rounds"),
+                "{rounds}: {refused}"
+            );
         }
     }
 
@@ -305,7 +312,10 @@ mod tests {
         let ConversationError::Protocol(text) = refused else {
             panic!("{refused:?}")
         };
-        assert!(text.contains("pong") && text.contains("challenge"), "{text}");
+        assert!(
+            text.contains("pong") && text.contains("challenge"),
+            "{text}"
+        );
         let (enrol, _, server) = proven();
         let (_, early) = answer(&server, &EXPORTER, &enrol);
         let refused = error(ExpectChallenge::new(candidate()).take(early.into()));

@@ -122,10 +122,8 @@ impl Enrolled {
                 (ConnectorKind::Ums, Ranking::Icg) | (ConnectorKind::Icg, Ranking::Ums) => false,
             };
             // What was typed here passed the same check; what the server named may not.
-            if let (true, Ok(way)) = (
-                allowed,
-                HostPort::new(&connector.address, connector.port),
-            ) && !ways.contains(&way)
+            if let (true, Ok(way)) = (allowed, HostPort::new(&connector.address, connector.port))
+                && !ways.contains(&way)
             {
                 ways.push(way);
             }
@@ -141,9 +139,7 @@ pub(crate) fn roots(
     anchors
         .roots
         .iter()
-        .map(|pem| {
-            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| EnrolmentError::Root)
-        })
+        .map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| EnrolmentError::Root))
         .collect()
 }
 

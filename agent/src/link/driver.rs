@@ -320,8 +320,21 @@ impl<W: World> Link<W> {
         }
     }
 
-    /// Says the hello anew when it is not true any more: another port, another mode, other addresses.
+    /// Says the hello anew when it is not true any more: another port, another mode, other addresses. A way that the registry has
+    /// closed is left at once.
     fn speak_up(&mut self) {
+        let ways = self.world.connectors();
+        self.machine.set_connectors(ways.len());
+        if self.machine.is_online()
+            && self
+                .connector
+                .as_ref()
+                .is_some_and(|way| !ways.contains(way))
+        {
+            self.step(Input::Relink(
+                "The registry names another way to the server.".to_owned(),
+            ));
+        }
         let Some(said) = &self.said else {
             return;
         };
@@ -383,7 +396,10 @@ impl<W: World> Link<W> {
     fn connect(&mut self, index: usize) {
         let connectors = self.world.connectors();
         // The registry may name fewer ways than when the link was made.
-        let address = connectors.get(index).or_else(|| connectors.first()).cloned();
+        let address = connectors
+            .get(index)
+            .or_else(|| connectors.first())
+            .cloned();
         let config = self.world.tls();
         let deadline = self.connect_timeout;
         self.connector.clone_from(&address);
@@ -411,7 +427,10 @@ impl<W: World> Link<W> {
         trace!(kind = message.kind(), "sending");
         // A queue this long means that the connection takes nothing; its writer's deadline ends it.
         if connection.queue.try_send(encode(message)).is_err() {
-            warn!(kind = message.kind(), "the server does not take what it is sent");
+            warn!(
+                kind = message.kind(),
+                "the server does not take what it is sent"
+            );
         }
     }
 
@@ -470,7 +489,12 @@ fn log(status: &LinkStatus, connector: Option<&HostPort>) {
         }
         LinkStatus::Waiting { trouble, until } => {
             let wait = until.saturating_sub(moment());
-            info!(code = trouble.code, cause = trouble.sentence, wait_seconds = wait.as_secs(), "no link to the server");
+            info!(
+                code = trouble.code,
+                cause = trouble.sentence,
+                wait_seconds = wait.as_secs(),
+                "no link to the server"
+            );
         }
     }
 }

@@ -224,6 +224,14 @@ impl Machine {
         }
     }
 
+    /// How many ways to the server there are from now on, at least one.
+    pub fn set_connectors(&mut self, connectors: usize) {
+        self.connectors = connectors.max(1);
+        if self.connector >= self.connectors {
+            self.connector = 0;
+        }
+    }
+
     /// Whether the server has welcomed the device.
     pub fn is_online(&self) -> bool {
         matches!(self.state, State::Online(_))
@@ -346,7 +354,8 @@ impl Machine {
         };
         // The hint is clamped so that it stays within the bound with its jitter.
         let hint = trouble.retry_after.map_or(Duration::ZERO, |hint| {
-            self.backoff.about(hint.min(limits::RETRY_AFTER_MAX / 5 * 4))
+            self.backoff
+                .about(hint.min(limits::RETRY_AFTER_MAX / 5 * 4))
         });
         self.wait(trouble, now + wait.max(hint), out);
     }
@@ -380,10 +389,7 @@ impl Machine {
                 online.silent_at = now + online.heartbeat * limits::SILENCE_FACTOR;
                 self.online(frame, now, out);
             }
-            State::Offline
-            | State::Connecting { .. }
-            | State::Waiting { .. }
-            | State::Stopped => {}
+            State::Offline | State::Connecting { .. } | State::Waiting { .. } | State::Stopped => {}
         }
     }
 
@@ -434,7 +440,8 @@ impl Machine {
                 welcome.version
             );
             out.push(refuse(RefusalCode::UnsupportedVersion, sentence.clone()));
-            let trouble = Trouble::refused(&Refusal::new(RefusalCode::UnsupportedVersion, sentence));
+            let trouble =
+                Trouble::refused(&Refusal::new(RefusalCode::UnsupportedVersion, sentence));
             self.lost(trouble, now, out);
             return;
         }
@@ -509,10 +516,7 @@ impl Machine {
 
     fn refused_online(&mut self, refusal: &Refusal, now: Moment, out: &mut Vec<Output>) {
         let trouble = Trouble::refused(refusal);
-        let answers_one_message = [
-            RefusalCode::UnknownMessage,
-            RefusalCode::UnexpectedMessage,
-        ];
+        let answers_one_message = [RefusalCode::UnknownMessage, RefusalCode::UnexpectedMessage];
         if answers_one_message.contains(&refusal.code) {
             // The link goes on without what it answers.
             if let State::Online(online) = &mut self.state
@@ -565,13 +569,7 @@ impl Machine {
         }
     }
 
-    fn ask(
-        &mut self,
-        question: u64,
-        presented: Presented,
-        now: Moment,
-        out: &mut Vec<Output>,
-    ) {
+    fn ask(&mut self, question: u64, presented: Presented, now: Moment, out: &mut Vec<Output>) {
         if !self.is_online() || self.questions.len() >= QUESTIONS {
             out.push(Output::Answer {
                 question,
@@ -636,10 +634,7 @@ impl Machine {
                 self.wait(Trouble::passing("relink", sentence), now + wait, out);
             }
             // The hello is made when the connection stands: it will say the new things.
-            State::Connecting { .. }
-            | State::Waiting { .. }
-            | State::Offline
-            | State::Stopped => {}
+            State::Connecting { .. } | State::Waiting { .. } | State::Offline | State::Stopped => {}
         }
     }
 
@@ -656,10 +651,8 @@ impl Machine {
                 self.network_changed_while_waiting(now);
                 self.tick(now, out);
             }
-            State::Connecting { .. }
-            | State::Greeting { .. }
-            | State::Offline
-            | State::Stopped => {}
+            State::Connecting { .. } | State::Greeting { .. } | State::Offline | State::Stopped => {
+            }
         }
     }
 
@@ -709,7 +702,10 @@ impl Machine {
             }
             State::Greeting { deadline } if *deadline <= now => {
                 self.attempt_failed(
-                    Trouble::passing("timed_out", "The server did not welcome the device in time."),
+                    Trouble::passing(
+                        "timed_out",
+                        "The server did not welcome the device in time.",
+                    ),
                     now,
                     out,
                 );

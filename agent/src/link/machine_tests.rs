@@ -186,7 +186,10 @@ fn waits_grow_while_only_tls_succeeds_and_start_anew_after_a_welcome() {
         waits.push(sim.sleep());
     }
     assert!(waits[0] <= 2 * SECOND, "{waits:?}");
-    assert!(waits[8] >= 45 * SECOND && waits[9] >= 45 * SECOND, "{waits:?}");
+    assert!(
+        waits[8] >= 45 * SECOND && waits[9] >= 45 * SECOND,
+        "{waits:?}"
+    );
     sim.welcome(40);
     sim.feed(Input::Closed(broken()));
     assert!(sim.sleep() <= 2 * SECOND);
@@ -206,7 +209,10 @@ fn a_refusal_that_only_a_person_can_lift_is_retried_seldom_and_for_ever() {
             sim.frame(refused(code));
             assert_eq!(sim.trouble().map(|t| t.code.as_str()), Some(code.as_str()));
             let wait = sim.sleep();
-            assert!((SLOW_RETRY..=SLOW_RETRY * 2).contains(&wait), "{code}: {wait:?}");
+            assert!(
+                (SLOW_RETRY..=SLOW_RETRY * 2).contains(&wait),
+                "{code}: {wait:?}"
+            );
         }
     }
 }
@@ -233,14 +239,19 @@ fn the_servers_wish_when_to_come_back_is_honoured_within_bounds() {
         retry_after_seconds: Some(u32::MAX),
     });
     let wait = sim.sleep();
-    assert!(wait <= limits::RETRY_AFTER_MAX && wait > 5 * 60 * SECOND, "{wait:?}");
+    assert!(
+        wait <= limits::RETRY_AFTER_MAX && wait > 5 * 60 * SECOND,
+        "{wait:?}"
+    );
     assert!(sim.connects());
 }
 
 #[test]
 fn an_unknown_message_is_answered_with_a_code_and_the_link_goes_on() {
     let mut sim = Sim::online();
-    sim.feed(Input::Unreadable(DecodeError::UnknownType("teleport".into())));
+    sim.feed(Input::Unreadable(DecodeError::UnknownType(
+        "teleport".into(),
+    )));
     assert!(!sim.closes() && sim.machine.is_online());
     let sent = sim.sent();
     let [FromDevice::Refusal(refusal)] = sent.as_slice() else {
@@ -309,7 +320,13 @@ fn heartbeats_keep_an_idle_link_for_a_week() {
         let beats: Vec<Beat> = sim
             .sent()
             .into_iter()
-            .filter_map(|message| if let FromDevice::Ping(beat) = message { Some(*beat) } else { None })
+            .filter_map(|message| {
+                if let FromDevice::Ping(beat) = message {
+                    Some(*beat)
+                } else {
+                    None
+                }
+            })
             .collect();
         for beat in beats {
             pings += 1;
@@ -381,7 +398,10 @@ fn ten_days_of_every_kind_of_failure_never_make_it_give_up_or_run_hot() {
             }
         }
         // Two ways per round at most every second; at least one round per slow retry.
-        assert!((2_000..40_000).contains(&attempts), "seed {seed}: {attempts} attempts");
+        assert!(
+            (2_000..40_000).contains(&attempts),
+            "seed {seed}: {attempts} attempts"
+        );
     }
 }
 
@@ -394,14 +414,20 @@ fn a_question_is_answered_by_the_server_by_time_or_by_the_loss_of_the_link() {
         session: SessionId::from_bytes([1; 16]),
         operator: "Ada".into(),
         reason: String::new(),
-        permissions: Permissions { control: true, clipboard: true },
+        permissions: Permissions {
+            control: true,
+            clipboard: true,
+        },
     };
     let verdict = |question| SessionVerdict {
         question,
         verdict: Verdict::Allowed(request.clone()),
     };
     sim.frame(verdict(1));
-    assert_eq!(sim.answers(), [(1, &Answer::Verdict(Verdict::Allowed(request.clone())))]);
+    assert_eq!(
+        sim.answers(),
+        [(1, &Answer::Verdict(Verdict::Allowed(request.clone())))]
+    );
     assert!(sim.frame(verdict(1)).is_empty(), "a verdict counts once");
     assert!(sim.frame(verdict(99)).is_empty(), "nobody asked");
 
@@ -489,9 +515,24 @@ fn ways_to_the_server_are_tried_in_turn_and_the_one_that_worked_comes_first() {
 }
 
 #[test]
+fn a_way_that_is_added_or_taken_away_counts_from_the_next_attempt() {
+    let mut sim = Sim::new();
+    sim.machine.set_connectors(2);
+    sim.feed(Input::ConnectFailed(broken()));
+    assert!(sim.out.contains(&Output::Connect(1)));
+    sim.machine.set_connectors(1);
+    sim.feed(Input::ConnectFailed(broken()));
+    sim.sleep();
+    assert!(sim.out.contains(&Output::Connect(0)));
+}
+
+#[test]
 fn switching_remote_management_off_and_on_ends_and_begins_the_link_at_once() {
     let mut sim = Sim::online();
-    let off = LinkSettings { allowed: false, ..SETTINGS };
+    let off = LinkSettings {
+        allowed: false,
+        ..SETTINGS
+    };
     sim.feed(Input::Settings(off));
     assert_eq!(sim.sent()[0].kind(), "goodbye");
     assert!(sim.closes());
@@ -503,7 +544,10 @@ fn switching_remote_management_off_and_on_ends_and_begins_the_link_at_once() {
 #[test]
 fn a_shorter_timeout_from_the_registry_holds_from_the_next_attempt() {
     let mut sim = Sim::new();
-    sim.feed(Input::Settings(LinkSettings { connect_timeout: 3 * SECOND, ..SETTINGS }));
+    sim.feed(Input::Settings(LinkSettings {
+        connect_timeout: 3 * SECOND,
+        ..SETTINGS
+    }));
     sim.feed(Input::ConnectFailed(broken()));
     sim.sleep();
     assert!(sim.connects());
@@ -533,12 +577,18 @@ fn leaving_waits_for_the_servers_word_and_never_for_ever() {
     let mut sim = Sim::online();
     sim.feed(Input::Leave);
     sim.sleep();
-    assert!(matches!(sim.out.first(), Some(Output::Left(Err(trouble))) if trouble.code == "timed_out"));
+    assert!(
+        matches!(sim.out.first(), Some(Output::Left(Err(trouble))) if trouble.code == "timed_out")
+    );
 
     let mut sim = Sim::online();
     sim.feed(Input::Leave);
     sim.feed(Input::Closed(broken()));
-    assert!(sim.out.iter().any(|output| matches!(output, Output::Left(Err(_)))));
+    assert!(
+        sim.out
+            .iter()
+            .any(|output| matches!(output, Output::Left(Err(_))))
+    );
 
     let mut sim = Sim::new();
     sim.feed(Input::Leave);
@@ -558,9 +608,15 @@ fn frames_are_small_until_the_welcome() {
 fn a_version_that_the_device_does_not_speak_is_refused_with_its_number() {
     let mut sim = Sim::new();
     sim.connect();
-    sim.frame(Welcome { version: 9, ..welcome(40) });
+    sim.frame(Welcome {
+        version: 9,
+        ..welcome(40)
+    });
     assert!(!sim.machine.is_online());
-    assert!(sim.trouble().is_some_and(|trouble| trouble.sentence.contains("version 9")));
+    assert!(
+        sim.trouble()
+            .is_some_and(|trouble| trouble.sentence.contains("version 9"))
+    );
     assert!(sim.sleep() >= SLOW_RETRY);
 }
 
@@ -569,7 +625,10 @@ fn what_the_server_wants_reaches_the_other_parts() {
     let mut sim = Sim::online();
     let id = CommandId::from_bytes([7; 16]);
     sim.frame(ResultFiled { id });
-    assert_eq!(sim.out, [Output::Deliver(Box::new(Delivery::ResultFiled(id)))]);
+    assert_eq!(
+        sim.out,
+        [Output::Deliver(Box::new(Delivery::ResultFiled(id)))]
+    );
 }
 
 fn any_input() -> impl Strategy<Value = Input> {

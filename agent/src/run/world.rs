@@ -47,7 +47,8 @@ impl Agent {
         let identity = self.identity.borrow().clone();
         if let Err(error) = self.sessions.trust(&identity, ticket_keys) {
             warn!(%error, "shadowing is not possible");
-            self.board.update(|status| status.warn("identity", Some(sentence(&error))));
+            self.board
+                .update(|status| status.warn("identity", Some(sentence(&error))));
         }
     }
 
@@ -55,12 +56,7 @@ impl Agent {
     pub(super) fn hello(&self) -> Hello {
         let snapshot = self.registry.snapshot();
         let identity = self.identity.borrow().clone();
-        let device = facts::of_device(
-            &identity,
-            self.os.as_ref(),
-            &snapshot,
-            self.sessions.port(),
-        );
+        let device = facts::of_device(&identity, self.os.as_ref(), &snapshot, self.sessions.port());
         facts::hello(device, Intent::Link, snapshot.server_revision)
     }
 }
@@ -109,7 +105,9 @@ impl Management {
         let mut learnt = self.enrolled().clone();
         if let Some(anchors) = anchors {
             if anchors.ticket_keys.is_empty() || self.config_for(&anchors).is_err() {
-                warn!("the server named roots or ticket keys that can't be used; the present ones stay");
+                warn!(
+                    "the server named roots or ticket keys that can't be used; the present ones stay"
+                );
             } else {
                 learnt.anchors = anchors;
             }
@@ -126,11 +124,19 @@ impl Management {
             return;
         }
         let config = &self.agent.config;
-        let problem = learnt.store(&config.paths, &config.files).err().map(|error| sentence(&error));
+        let problem = learnt
+            .store(&config.paths, &config.files)
+            .err()
+            .map(|error| sentence(&error));
         if let Some(problem) = &problem {
-            warn!(problem, "what the server said about itself could not be kept");
+            warn!(
+                problem,
+                "what the server said about itself could not be kept"
+            );
         }
-        self.agent.board.update(|status| status.warn("enrolment", problem));
+        self.agent
+            .board
+            .update(|status| status.warn("enrolment", problem));
         // In force in any case: after the next start the device learns it again.
         self.agent.trust(learnt.anchors.ticket_keys.clone());
         *self.enrolled() = learnt;
@@ -140,12 +146,21 @@ impl Management {
         let revision = settings.revision;
         let applied = self.agent.registry.apply_server(revision, settings.values);
         let problem = applied.as_ref().err().map(|error| {
-            format!("The server's settings could not be taken over: {}", sentence(error))
+            format!(
+                "The server's settings could not be taken over: {}",
+                sentence(error)
+            )
         });
-        self.agent.board.update(|status| status.warn("settings", problem.clone()));
+        self.agent
+            .board
+            .update(|status| status.warn("settings", problem.clone()));
         match applied {
             Ok(refused) => {
-                info!(revision, refused = refused.len(), "the server's settings are in force");
+                info!(
+                    revision,
+                    refused = refused.len(),
+                    "the server's settings are in force"
+                );
                 vec![SettingsApplied { revision, refused }.into()]
             }
             Err(_) => {
@@ -162,16 +177,24 @@ impl Management {
             Ok(Some(next)) if next.fingerprint() == filed.fingerprint => next,
             Ok(_) => return,
             Err(error) => {
-                warn!(error = sentence(&error), "the new certificate can't be read");
+                warn!(
+                    error = sentence(&error),
+                    "the new certificate can't be read"
+                );
                 return;
             }
         };
         match identity::promote_next(&config.paths, &config.files) {
             Ok(identity) => {
                 info!(certificate = %next.fingerprint(), "the device uses its new certificate");
-                self.agent.board.update(|status| status.identity = Some(identity.facts()));
+                self.agent
+                    .board
+                    .update(|status| status.identity = Some(identity.facts()));
                 self.agent.identity.send_replace(identity);
-                let learnt = Enrolled { device_id: filed.device_id, ..self.enrolled().clone() };
+                let learnt = Enrolled {
+                    device_id: filed.device_id,
+                    ..self.enrolled().clone()
+                };
                 self.agent.trust(learnt.anchors.ticket_keys.clone());
                 self.keep(learnt);
                 if let Some(link) = self.link() {
@@ -179,8 +202,13 @@ impl Management {
                 }
             }
             Err(error) => {
-                warn!(error = sentence(&error), "the new certificate could not be taken into use");
-                self.agent.board.update(|status| status.warn("identity", Some(sentence(&error))));
+                warn!(
+                    error = sentence(&error),
+                    "the new certificate could not be taken into use"
+                );
+                self.agent
+                    .board
+                    .update(|status| status.warn("identity", Some(sentence(&error))));
             }
         }
     }
@@ -196,7 +224,8 @@ impl World for Management {
     }
 
     fn connectors(&self) -> Vec<HostPort> {
-        self.enrolled().ways(&self.agent.registry.snapshot().manager)
+        self.enrolled()
+            .ways(&self.agent.registry.snapshot().manager)
     }
 
     fn tls(&self) -> Result<Arc<ClientConfig>, Trouble> {
@@ -206,8 +235,20 @@ impl World for Management {
 
     fn welcomed(&mut self, welcome: Welcome) -> Vec<FromDevice> {
         self.learn(Some(welcome.anchors), Some(welcome.device_name));
-        let mut due: Vec<FromDevice> = self.agent.sessions.unfiled().into_iter().map(FromDevice::from).collect();
-        due.extend(self.agent.commands.unfiled().into_iter().map(FromDevice::from));
+        let mut due: Vec<FromDevice> = self
+            .agent
+            .sessions
+            .unfiled()
+            .into_iter()
+            .map(FromDevice::from)
+            .collect();
+        due.extend(
+            self.agent
+                .commands
+                .unfiled()
+                .into_iter()
+                .map(FromDevice::from),
+        );
         // A certificate whose filing was cut off is proposed again.
         let present = self.agent.identity.borrow().clone();
         let pending = identity::pending_next(&self.agent.config.paths, &present);
@@ -252,7 +293,9 @@ impl World for Management {
                 LinkStatus::Offline if allowed => {}
                 LinkStatus::Offline => status.go(Stage::ManagementOff),
                 // While an attempt runs, people still want to know why the last one failed.
-                LinkStatus::Connecting if matches!(status.stage, Stage::Waiting | Stage::Refused) => {
+                LinkStatus::Connecting
+                    if matches!(status.stage, Stage::Waiting | Stage::Refused) =>
+                {
                     status.next_attempt = None;
                 }
                 LinkStatus::Connecting => status.go(Stage::Connecting),
@@ -261,7 +304,8 @@ impl World for Management {
                     if let Some(server) = &mut status.server {
                         server.device_name = clip(device_name);
                     }
-                    status.connector = connector.map(|way| format!("{} {way}", kind_of(&enrolled.connectors, way)));
+                    status.connector = connector
+                        .map(|way| format!("{} {way}", kind_of(&enrolled.connectors, way)));
                 }
                 LinkStatus::Waiting { trouble, until } => {
                     let stage = match trouble.remedy {

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
+use umbra_protocol::SessionId;
 use umbra_protocol::refusal::clip;
 use umbra_protocol::secret::Secret;
 use umbra_protocol::session::{
     Permissions, Presented, SessionRecord, SessionRequest, SessionStarted,
 };
-use umbra_protocol::SessionId;
 use umbra_vnc_proxy::device_end::{self, SessionOptions};
 use umbra_vnc_proxy::first_bytes::{Opening, sniff};
 use umbra_vnc_proxy::gate::PendingGuard;
@@ -162,9 +162,14 @@ async fn meet(
             info!(%from, code = turned.code, "a caller was refused");
             let deadline = Instant::now() + ANSWER_DEADLINE;
             // Whether it hears it changes nothing.
-            let _ =
-                device_end::answer_refused(&mut tls, dialect, &turned.code, &turned.sentence, deadline)
-                    .await;
+            let _ = device_end::answer_refused(
+                &mut tls,
+                dialect,
+                &turned.code,
+                &turned.sentence,
+                deadline,
+            )
+            .await;
             None
         }
     }
@@ -308,11 +313,11 @@ impl Visit {
                         if let (false, Some(request)) =
                             (self.snapshot.consent.program.is_empty(), &self.request)
                         {
-                            let (snapshot, request) =
-                                (Arc::clone(&self.snapshot), request.clone());
-                            program = Some(Box::pin(async move {
-                                consent::ask(&snapshot, &request).await
-                            }));
+                            let (snapshot, request) = (Arc::clone(&self.snapshot), request.clone());
+                            program =
+                                Some(Box::pin(
+                                    async move { consent::ask(&snapshot, &request).await },
+                                ));
                         }
                     }
                     Output::StopAsking => {
@@ -336,7 +341,9 @@ impl Visit {
                     Output::Refuse(turned) => return End::Refused(turned),
                 }
             }
-            let deadline = machine.next_deadline().map(|deadline| self.begun + deadline);
+            let deadline = machine
+                .next_deadline()
+                .map(|deadline| self.begun + deadline);
             let input = tokio::select! {
                 biased;
                 ending = ended(&mut self.ending) => Input::Withdrawn(ending.turned()),
@@ -514,7 +521,10 @@ async fn connect(
     dialect: Dialect,
 ) -> Result<(Connected, SessionOptions), (String, String)> {
     let told = |error: UpstreamError| {
-        warn!(error = crate::link::trouble::sentence(&error), "the VNC server can't be used");
+        warn!(
+            error = crate::link::trouble::sentence(&error),
+            "the VNC server can't be used"
+        );
         (error.code().to_owned(), error.for_operator())
     };
     let vnc = &snapshot.vnc;
@@ -613,7 +623,11 @@ async fn evicted(place: Option<&PendingGuard>) {
 
 async fn stopped(shared: &Shared) {
     // The sender lives with the sessions: it can't be gone.
-    let _ = shared.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    let _ = shared
+        .stopping
+        .subscribe()
+        .wait_for(|stopping| *stopping)
+        .await;
 }
 
 /// Resolves when the caller has gone, or speaks before it was its turn.

@@ -24,12 +24,21 @@ pub(super) async fn ask(snapshot: &Snapshot, request: &SessionRequest) -> Consen
     };
     let started = Command::new(program)
         .args(arguments)
-        .envs(snapshot.vnc.environment.iter().map(|(name, value)| (name, value)))
+        .envs(
+            snapshot
+                .vnc
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        )
         .env("UMBRA_OPERATOR", clip(request.operator.clone()))
         .env("UMBRA_REASON", clip(request.reason.clone()))
         .env("UMBRA_SESSION", request.session.to_string())
         .env("UMBRA_PERMISSION", permission)
-        .env("UMBRA_TIMEOUT", snapshot.consent.timeout.as_secs().to_string())
+        .env(
+            "UMBRA_TIMEOUT",
+            snapshot.consent.timeout.as_secs().to_string(),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

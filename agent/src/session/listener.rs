@@ -50,7 +50,10 @@ pub async fn run(sessions: Sessions) {
         if let Some(want) = &want {
             match bind(want).await {
                 Ok(listeners) => {
-                    let port = listeners.first().and_then(|l| l.local_addr().ok()).map(|a| a.port());
+                    let port = listeners
+                        .first()
+                        .and_then(|l| l.local_addr().ok())
+                        .map(|a| a.port());
                     shown(&sessions, port, None);
                     for listener in listeners {
                         if let Ok(address) = listener.local_addr() {
@@ -147,7 +150,10 @@ async fn bind(want: &Wanted) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)
         };
         let listener = bound.map_err(|error| (address, error))?;
         if port == 0 {
-            port = listener.local_addr().map_err(|error| (address, error))?.port();
+            port = listener
+                .local_addr()
+                .map_err(|error| (address, error))?
+                .port();
         }
         listeners.push(listener);
     }
@@ -156,5 +162,7 @@ async fn bind(want: &Wanted) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)
 
 fn has_no_ipv6(error: &io::Error) -> bool {
     let none = [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|number| none.contains(&number))
+    error
+        .raw_os_error()
+        .is_some_and(|number| none.contains(&number))
 }

@@ -130,9 +130,16 @@ pub enum Output {
 
 #[derive(Debug)]
 enum State {
-    AskingServer { ticket: Option<Box<Ticket>> },
-    TakingPlace { permissions: Permissions },
-    AskingPerson { permissions: Permissions, until: Moment },
+    AskingServer {
+        ticket: Option<Box<Ticket>>,
+    },
+    TakingPlace {
+        permissions: Permissions,
+    },
+    AskingPerson {
+        permissions: Permissions,
+        until: Moment,
+    },
     Connecting,
     Ended,
 }
@@ -443,10 +450,7 @@ mod tests {
             ..request()
         };
         let mut machine = begin(SILENT);
-        let outputs = machine.handle(
-            Input::Answer(Answer::Verdict(Verdict::Allowed(other))),
-            NOW,
-        );
+        let outputs = machine.handle(Input::Answer(Answer::Verdict(Verdict::Allowed(other))), NOW);
         assert_eq!(refused(&outputs), Some("ticket_invalid"));
     }
 
@@ -494,10 +498,7 @@ mod tests {
             let outputs = machine.handle(Input::Consent(consent), NOW);
             assert_eq!(outputs[0], Output::StopAsking);
             assert_eq!(refused(&outputs), expected, "{consent:?}");
-            assert_eq!(
-                outputs.contains(&Output::Connect(FULL)),
-                expected.is_none()
-            );
+            assert_eq!(outputs.contains(&Output::Connect(FULL)), expected.is_none());
         }
     }
 
@@ -564,17 +565,17 @@ mod tests {
 
     #[test]
     fn a_session_that_is_withdrawn_never_begins_whatever_comes_afterwards() {
-        let withdrawn = || {
-            Input::Withdrawn(Turned::new(
-                RefusalCode::SessionWithdrawn,
-                "Withdrawn.",
-            ))
-        };
+        let withdrawn =
+            || Input::Withdrawn(Turned::new(RefusalCode::SessionWithdrawn, "Withdrawn."));
         let mut machine = asking(ASK);
         let outputs = machine.handle(withdrawn(), NOW);
         assert_eq!(outputs[0], Output::StopAsking);
         assert_eq!(refused(&outputs), Some("session_withdrawn"));
-        assert!(machine.handle(Input::Consent(Consent::Accepted), NOW).is_empty());
+        assert!(
+            machine
+                .handle(Input::Consent(Consent::Accepted), NOW)
+                .is_empty()
+        );
         assert!(machine.handle(Input::Upstream(Ok(())), NOW).is_empty());
     }
 

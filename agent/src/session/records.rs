@@ -60,12 +60,12 @@ impl Records {
         let path = paths.records();
         let kept = match files::read(&path, FILE_MAX).map_err(RecordsError::File)? {
             None => Kept::default(),
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|source| {
-                RecordsError::Damaged {
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| RecordsError::Damaged {
                     path: path.clone(),
                     source,
-                }
-            })?,
+                })?
+            }
         };
         let mut records = Self {
             path,

@@ -275,7 +275,12 @@ mod tests {
     }
 
     fn admit(table: &mut Table, number: u8, plain: bool, instances: usize) -> Option<Admission> {
-        table.admit(&request(number), Ipv4Addr::LOCALHOST.into(), plain, instances)
+        table.admit(
+            &request(number),
+            Ipv4Addr::LOCALHOST.into(),
+            plain,
+            instances,
+        )
     }
 
     fn vnc() -> Vnc {
@@ -323,14 +328,20 @@ mod tests {
     fn an_answer_reaches_the_question_once() {
         let mut table = Table::default();
         let admission = admit(&mut table, 1, false, 9).expect("a place");
-        assert!(!table.answer(request(1).session, Consent::Accepted), "nobody asked");
+        assert!(
+            !table.answer(request(1).session, Consent::Accepted),
+            "nobody asked"
+        );
         let (answers, mut answered) = mpsc::channel(1);
         table.asks(admission.number, answers, Moment::in_seconds(30));
         assert_eq!(table.questions().len(), 1);
         assert!(!table.answer(request(2).session, Consent::Accepted));
         assert!(table.answer(request(1).session, Consent::Denied));
         assert_eq!(answered.try_recv(), Ok(Consent::Denied));
-        assert!(!table.answer(request(1).session, Consent::Accepted), "answered before");
+        assert!(
+            !table.answer(request(1).session, Consent::Accepted),
+            "answered before"
+        );
         assert!(table.questions().is_empty());
     }
 
@@ -338,9 +349,27 @@ mod tests {
     fn a_changed_setting_ends_only_what_it_does_not_allow() {
         let changes: [(Vnc, [bool; 2]); 4] = [
             (vnc(), [false, false]),
-            (Vnc { secure_mode: true, ..vnc() }, [false, true]),
-            (Vnc { remote_input: false, ..vnc() }, [true, true]),
-            (Vnc { enabled: false, ..vnc() }, [true, true]),
+            (
+                Vnc {
+                    secure_mode: true,
+                    ..vnc()
+                },
+                [false, true],
+            ),
+            (
+                Vnc {
+                    remote_input: false,
+                    ..vnc()
+                },
+                [true, true],
+            ),
+            (
+                Vnc {
+                    enabled: false,
+                    ..vnc()
+                },
+                [true, true],
+            ),
         ];
         for (vnc, expected) in changes {
             let mut table = Table::default();

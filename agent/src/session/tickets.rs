@@ -100,7 +100,10 @@ mod tests {
             device: BEARER.device,
             certificate: BEARER.certificate,
             operator: "Ada".into(),
-            permissions: Permissions { control: true, clipboard: true },
+            permissions: Permissions {
+                control: true,
+                clipboard: true,
+            },
             nonce: format!("{nonce:032x}"),
             iat: 0,
             exp: 1,
@@ -123,8 +126,14 @@ mod tests {
             RefusalCode::TicketUsed
         );
         let elsewhere = [
-            Bearer { device: DeviceId::from_bytes([9; 32]), ..BEARER },
-            Bearer { certificate: Fingerprint::from_bytes([9; 32]), ..BEARER },
+            Bearer {
+                device: DeviceId::from_bytes([9; 32]),
+                ..BEARER
+            },
+            Bearer {
+                certificate: Fingerprint::from_bytes([9; 32]),
+                ..BEARER
+            },
         ];
         for bearer in elsewhere {
             let compact = signer.sign(&ticket(2));
@@ -146,7 +155,15 @@ mod tests {
             code(check(&forged, &[server.public()], BEARER, &mut seen)),
             RefusalCode::TicketInvalid
         );
-        assert!(check(&server.sign(&ticket(1)), &[server.public()], BEARER, &mut seen).is_ok());
+        assert!(
+            check(
+                &server.sign(&ticket(1)),
+                &[server.public()],
+                BEARER,
+                &mut seen
+            )
+            .is_ok()
+        );
     }
 
     #[test]
