@@ -153,19 +153,19 @@ fn path_with_cargo_fuzz() -> anyhow::Result<OsString> {
 }
 
 fn command(target: &Target, arguments: &Arguments, path: &OsString) -> anyhow::Result<Command> {
-    let corpus = target.folder.join("corpus").join(&target.name);
-    std::fs::create_dir_all(&corpus)
+    let top = top();
+    // Everything below is named as seen from the top folder, where the command runs.
+    let folder = target.folder.strip_prefix(&top).unwrap_or(&target.folder);
+    let corpus = folder.join("corpus").join(&target.name);
+    std::fs::create_dir_all(top.join(&corpus))
         .with_context(|| format!("cannot make {}", corpus.display()))?;
-    let seeds = target.folder.join("seeds").join(&target.name);
-    let dictionary = target
-        .folder
-        .join("dicts")
-        .join(format!("{}.dict", target.name));
+    let seeds = folder.join("seeds").join(&target.name);
+    let dictionary = folder.join("dicts").join(format!("{}.dict", target.name));
 
     // Not `cargo()`: the toolchain that runs this task must give way to the one that can fuzz.
     let mut command = Command::new("cargo");
     command
-        .current_dir(top())
+        .current_dir(&top)
         .env("PATH", path)
         .env_remove("CARGO")
         .env_remove("RUSTUP_TOOLCHAIN");
@@ -185,9 +185,9 @@ fn command(target: &Target, arguments: &Arguments, path: &OsString) -> anyhow::R
             &arguments.sanitizer,
             "--fuzz-dir",
         ])
-        .arg(&target.folder);
+        .arg(folder);
     command.arg(&target.name).arg(corpus);
-    if seeds.is_dir() {
+    if top.join(&seeds).is_dir() {
         command.arg(seeds);
     }
     command.args([
@@ -197,7 +197,7 @@ fn command(target: &Target, arguments: &Arguments, path: &OsString) -> anyhow::R
         "-rss_limit_mb=2048",
     ]);
     command.arg("-print_final_stats=1").arg("-verbosity=1");
-    if dictionary.is_file() {
+    if top.join(&dictionary).is_file() {
         command.arg(format!("-dict={}", dictionary.display()));
     }
     Ok(command)

@@ -40,6 +40,8 @@ pub(crate) fn typed(command: &Command) -> String {
     };
     let mut words: Vec<String> = command
         .get_envs()
+        // Where programs are found is no news to the person who types.
+        .filter(|(name, _)| *name != "PATH")
         .filter_map(|(name, value)| {
             Some(format!(
                 "{}={}",
@@ -98,7 +100,8 @@ mod tests {
         let mut command = Command::new("/usr/bin/cargo");
         command
             .args(["doc", "a b"])
-            .env("RUSTDOCFLAGS", "-D warnings");
+            .env("RUSTDOCFLAGS", "-D warnings")
+            .env("PATH", "/bin");
         assert_eq!(
             typed(&command),
             "RUSTDOCFLAGS='-D warnings' cargo doc 'a b'"
