@@ -155,6 +155,7 @@ mod tests {
         let (first, second) = (gate.admit(), gate.admit());
         assert!(!is_revoked(&first));
         let third = gate.admit();
+        assert!(is_revoked(&first));
         first.revoked().await;
         first.revoked().await;
         assert!(!is_revoked(&second) && !is_revoked(&third));

@@ -125,8 +125,13 @@ pub type DeviceTls = tokio_rustls::server::TlsStream<DuplexStream>;
 
 /// Both ends of a TLS connection in memory.
 pub async fn tls_pair() -> (ConsoleTls, DeviceTls) {
+    tls_pair_over(16 * 1024).await
+}
+
+/// The same with so much room below TLS.
+pub async fn tls_pair_over(room: usize) -> (ConsoleTls, DeviceTls) {
     let identity = Identity::modern();
-    let (console, device) = duplex(16 * 1024);
+    let (console, device) = duplex(room);
     let (console, device) = tokio::join!(
         console_end::connect(console, identity.client_config(), soon()),
         device_end::accept_tls(device, identity.server_config(), soon()),
