@@ -38,7 +38,7 @@ impl Default for Limits {
         Self {
             idle: None,
             total: None,
-            half_open: Duration::from_secs(3),
+            half_open: Duration::from_secs(1),
         }
     }
 }
