@@ -1,3 +1,5 @@
 //! The product's promises, kept end to end: the programs that ship, on real parts, in a folder of their own.
 
+mod hostile_peer;
+mod server;
 mod viewers;
