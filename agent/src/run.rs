@@ -1,11 +1,12 @@
 //! Joins the stages: the only file that knows all of them. Whatever goes wrong and needs a person leaves the agent running and
 //! telling so; it ends when it is told to, or when another agent holds the device's socket.
 
+mod life;
 mod service;
 mod world;
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,32 +14,28 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 use umbra_carrier::tls::DatePolicy;
-use umbra_protocol::hello::Intent;
-use umbra_protocol::{Remedy, SessionId};
 
 use crate::clock::{Clock, Judgement};
 use crate::commands::journal::{Journal, JournalError};
 use crate::commands::{Commands, Tools};
 use crate::control::{self, Action, Context, ControlError, ErrorCode, Failure};
-use crate::enrolment::{self, EnrolRequest, Enrolled};
 use crate::files::{self, Files};
 use crate::identity::{self, DeviceIdentity};
+use crate::link::Trouble;
 use crate::link::trouble::sentence;
-use crate::link::{LinkSettings, Trouble, driver};
+use crate::logging::Logging;
 use crate::os::Os;
 use crate::paths::Paths;
-use crate::registry::{Registry, Snapshot};
+use crate::registry::Registry;
 use crate::session::records::{Records, RecordsError};
 use crate::session::{Sessions, listener};
 use crate::status::{Board, Stage};
-use world::{Agent, Management};
+use world::Agent;
 
 /// How often files are looked at for changes made by hand, and what could not be read is tried again.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long sessions may take to end when the agent does.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long the link may take to say farewell.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the agent runs with.
 #[derive(Clone, Debug)]
@@ -49,6 +46,8 @@ pub struct Config {
     pub clock: Clock,
     /// The way to change files.
     pub files: Files,
+    /// The journal, if the parameter `umbra.log.level` decides how much goes into it.
+    pub logging: Option<Logging>,
 }
 
 impl Config {
@@ -58,6 +57,7 @@ impl Config {
             paths,
             clock: Clock::system(),
             files: Files::new(),
+            logging: None,
         }
     }
 }
@@ -157,6 +157,9 @@ fn directories(paths: &Paths, board: &Board) {
 async fn look(config: Config, registry: Registry, board: Board) {
     loop {
         registry.reload();
+        if let Some(logging) = &config.logging {
+            logging.set(&registry.snapshot().log_level);
+        }
         let problems = registry.problems();
         let clock = match config.clock.judge() {
             Judgement::Plausible => None,
@@ -233,25 +236,6 @@ fn answer(action: Action, failure: Failure) {
     let _ = reply.send(Err(failure));
 }
 
-fn link_settings(snapshot: &Snapshot) -> LinkSettings {
-    LinkSettings {
-        connect_timeout: snapshot.manager.connect_timeout,
-        reconnect_interval: snapshot.manager.reconnect_interval,
-        allowed: snapshot.manager.allowed,
-    }
-}
-
-/// What the agent lives in: the three things that a server, or its absence, makes of a device.
-enum Life {
-    Unenrolled,
-    Enrolled(Box<Enrolled>),
-    /// The enrolment can't be read.
-    Stuck(String),
-    Ended,
-}
-
-type Shutdown<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
-
 impl Agent {
     fn new(
         config: Config,
@@ -308,341 +292,6 @@ impl Agent {
         agent.trust(Vec::new());
         agent
     }
-
-    async fn live(&mut self, actions: &mut mpsc::Receiver<Action>, mut shutdown: Shutdown<'_>) {
-        let mut life = self.enrolment();
-        loop {
-            life = match life {
-                Life::Unenrolled => {
-                    self.board.update(|status| status.go(Stage::NotEnrolled));
-                    self.unenrolled(actions, shutdown.as_mut()).await
-                }
-                Life::Enrolled(enrolled) => {
-                    self.linked(*enrolled, actions, shutdown.as_mut()).await
-                }
-                Life::Stuck(problem) => self.stuck(problem, actions, shutdown.as_mut()).await,
-                Life::Ended => return,
-            };
-        }
-    }
-
-    async fn end(&self) {
-        if timeout(DRAIN, self.sessions.stop()).await.is_err() {
-            warn!("sessions did not end in time");
-        }
-    }
-
-    fn enrolment(&self) -> Life {
-        match Enrolled::load(&self.config.paths) {
-            Ok(None) => Life::Unenrolled,
-            Ok(Some(enrolled)) => Life::Enrolled(Box::new(enrolled)),
-            Err(error) => Life::Stuck(sentence(&error)),
-        }
-    }
-
-    /// The enrolment can't be read: nothing is guessed, and nothing is lost by waiting.
-    async fn stuck(
-        &self,
-        problem: String,
-        actions: &mut mpsc::Receiver<Action>,
-        mut shutdown: Shutdown<'_>,
-    ) -> Life {
-        error!(problem, "the enrolment can't be used");
-        self.board
-            .update(|status| status.go_because(Stage::Refused, problem.as_str()));
-        loop {
-            let action = tokio::select! {
-                () = shutdown.as_mut() => return Life::Ended,
-                Some(action) = actions.recv() => Some(action),
-                () = tokio::time::sleep(LOOK) => None,
-            };
-            match action {
-                None => match self.enrolment() {
-                    Life::Stuck(same) if same == problem => {}
-                    other @ (Life::Unenrolled
-                    | Life::Enrolled(_)
-                    | Life::Stuck(_)
-                    | Life::Ended) => return other,
-                },
-                Some(Action::Leave { reply }) => {
-                    let (outcome, left) = self.forget(
-                        "The damaged enrolment was removed; this device can be enrolled again.",
-                    );
-                    let _ = reply.send(outcome);
-                    if left {
-                        return Life::Unenrolled;
-                    }
-                }
-                Some(Action::Enrol { reply, .. }) => {
-                    let _ = reply.send(Err(Failure::new(ErrorCode::Refused, problem.as_str())));
-                }
-                Some(other @ (Action::Consent { .. } | Action::EndSession { .. })) => {
-                    self.local(other)
-                }
-            }
-        }
-    }
-
-    async fn unenrolled(
-        &self,
-        actions: &mut mpsc::Receiver<Action>,
-        mut shutdown: Shutdown<'_>,
-    ) -> Life {
-        loop {
-            let action = tokio::select! {
-                () = shutdown.as_mut() => return Life::Ended,
-                Some(action) = actions.recv() => action,
-            };
-            match action {
-                Action::Enrol {
-                    address,
-                    fingerprint,
-                    key,
-                    reply,
-                } => {
-                    let request = EnrolRequest {
-                        address,
-                        fingerprint,
-                        key,
-                    };
-                    let enrolled = tokio::select! {
-                        () = shutdown.as_mut() => return Life::Ended,
-                        enrolled = self.enrol(&request) => enrolled,
-                        () = self.meanwhile(actions) => return Life::Ended,
-                    };
-                    match enrolled {
-                        Ok(enrolled) => {
-                            let name = umbra_protocol::refusal::clip(enrolled.device_name.clone());
-                            let _ = reply.send(Ok(format!(
-                                "{} has taken this device on as “{name}”.",
-                                request.address
-                            )));
-                            return Life::Enrolled(Box::new(enrolled));
-                        }
-                        Err(failure) => drop(reply.send(Err(failure))),
-                    }
-                }
-                Action::Leave { reply } => {
-                    let failure =
-                        Failure::new(ErrorCode::NotThere, "No server has taken this device on.");
-                    let _ = reply.send(Err(failure));
-                }
-                other @ (Action::Consent { .. } | Action::EndSession { .. }) => self.local(other),
-            }
-        }
-    }
-
-    async fn enrol(&self, request: &EnrolRequest) -> Result<Enrolled, Failure> {
-        self.board.update(|status| status.go(Stage::Enrolling));
-        info!(server = %request.address, "enrolling");
-        let identity = self.identity.borrow().clone();
-        let mut hello = self.hello();
-        hello.intent = Intent::Enrol;
-        let tls = identity.tls_identity();
-        let applicant = enrolment::driver::Applicant {
-            identity: &tls,
-            device_id: identity.device_id(),
-            hello,
-            connect_timeout: self.registry.snapshot().manager.connect_timeout,
-            dates: dates(&self.config.clock),
-        };
-        // What another server decided must not hold under this one.
-        if let Err(error) = self.registry.forget_server() {
-            warn!(
-                error = sentence(&error),
-                "earlier settings could not be removed"
-            );
-        }
-        let enrolled = enrolment::enroll(
-            request,
-            applicant,
-            &self.config.paths,
-            &self.config.files,
-            |_| {},
-        )
-        .await;
-        match enrolled {
-            Ok(enrolled) => {
-                info!(server = %request.address, name = enrolled.device_name, "enrolled");
-                Ok(enrolled)
-            }
-            Err(error) => {
-                let told = error.for_person();
-                warn!(server = %request.address, code = error.code(), error = sentence(&error), "not enrolled");
-                self.board.update(|status| {
-                    status.go_because(Stage::NotEnrolled, told.as_str());
-                    status.code = Some(error.code().to_owned());
-                });
-                let code = match (&error, error.remedy()) {
-                    (enrolment::EnrolError::Store(_), _) => ErrorCode::Disk,
-                    (enrolment::EnrolError::Connect { .. }, _) => ErrorCode::Unavailable,
-                    (_, Remedy::Retry) => ErrorCode::TryAgain,
-                    (_, Remedy::AskPerson | Remedy::Stop) => ErrorCode::Refused,
-                };
-                Err(Failure::new(code, format!("{told} [{}]", error.code())))
-            }
-        }
-    }
-
-    /// Answers actions while something else is awaited; resolves when there can't be any more.
-    async fn meanwhile(&self, actions: &mut mpsc::Receiver<Action>) {
-        while let Some(action) = actions.recv().await {
-            match action {
-                Action::Enrol { reply, .. } | Action::Leave { reply } => {
-                    let failure = Failure::new(
-                        ErrorCode::TryAgain,
-                        "The agent is busy enrolling; try again shortly.",
-                    );
-                    let _ = reply.send(Err(failure));
-                }
-                other @ (Action::Consent { .. } | Action::EndSession { .. }) => self.local(other),
-            }
-        }
-    }
-
-    /// Actions that only concern this device.
-    fn local(&self, action: Action) {
-        let there = |there: bool, done: &str, session: SessionId| {
-            if there {
-                Ok(done.to_owned())
-            } else {
-                Err(Failure::new(
-                    ErrorCode::NotThere,
-                    format!("There is no such session or question: {session}."),
-                ))
-            }
-        };
-        match action {
-            Action::Consent {
-                session,
-                accept,
-                reply,
-            } => {
-                let done = if accept {
-                    "The session is allowed."
-                } else {
-                    "The session is refused."
-                };
-                let _ = reply.send(there(self.sessions.answer(session, accept), done, session));
-            }
-            Action::EndSession { session, reply } => {
-                let ended = self.sessions.end_by_user(session);
-                let _ = reply.send(there(ended, "The session is ended.", session));
-            }
-            other @ (Action::Enrol { .. } | Action::Leave { .. }) => answer(
-                other,
-                Failure::new(
-                    ErrorCode::TryAgain,
-                    "The agent can't do that at the moment; try again shortly.",
-                ),
-            ),
-        }
-    }
-
-    async fn linked(
-        &self,
-        enrolled: Enrolled,
-        actions: &mut mpsc::Receiver<Action>,
-        mut shutdown: Shutdown<'_>,
-    ) -> Life {
-        self.trust(enrolled.anchors.ticket_keys.clone());
-        let mut registry = self.registry.subscribe();
-        let settings = link_settings(&registry.borrow_and_update());
-        let (management, set_link) = Management::new(self.clone(), enrolled);
-        let (link, handle) = driver::link(management, settings, seed());
-        set_link.send_replace(Some(handle.clone()));
-        self.sessions.link(Some(handle.clone()));
-        let mut running = tokio::spawn(link.run());
-        let mut leaving: Option<Leaving> = None;
-        let life = loop {
-            tokio::select! {
-                () = shutdown.as_mut() => break Life::Ended,
-                ended = &mut running => {
-                    // The link's task only ends when it is told to: this is a bug, and the link is begun anew.
-                    error!(failed = ended.is_err(), "the link has ended by itself");
-                    self.sessions.link(None);
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    return self.enrolment();
-                }
-                Ok(()) = registry.changed() => {
-                    let settings = link_settings(&registry.borrow_and_update());
-                    handle.settings(settings);
-                    handle.hasten();
-                }
-                left = finished(&mut leaving) => {
-                    let (reply, told) = left;
-                    let (outcome, gone) = self.forget(&told);
-                    let _ = reply.send(outcome);
-                    if gone {
-                        break Life::Unenrolled;
-                    }
-                }
-                Some(action) = actions.recv() => match action {
-                    Action::Leave { reply } if leaving.is_none() => {
-                        leaving = Some(Box::pin(leave(handle.clone(), reply)));
-                    }
-                    Action::Enrol { reply, .. } => {
-                        let failure = Failure::new(
-                            ErrorCode::Refused,
-                            "A server has taken this device on already. To change the server, run “umbra-agent leave” first.",
-                        );
-                        let _ = reply.send(Err(failure));
-                    }
-                    other @ (Action::Leave { .. } | Action::Consent { .. } | Action::EndSession { .. }) => self.local(other),
-                },
-            }
-        };
-        if matches!(life, Life::Ended) {
-            self.board.update(|status| status.go(Stage::Stopping));
-            // While the link stands, so that the server learns how they ended.
-            self.end().await;
-        }
-        handle.shutdown().await;
-        let _ = timeout(FAREWELL, &mut running).await;
-        self.sessions.link(None);
-        self.trust(Vec::new());
-        life
-    }
-
-    /// Forgets the server.
-    fn forget(&self, told: &str) -> (control::Outcome, bool) {
-        if let Err(error) = Enrolled::remove(&self.config.paths, &self.config.files) {
-            return (Err(Failure::new(ErrorCode::Disk, sentence(&error))), false);
-        }
-        if let Err(error) = self.registry.forget_server() {
-            warn!(
-                error = sentence(&error),
-                "the server's settings could not be removed"
-            );
-        }
-        info!("the device has left its server");
-        self.board.update(|status| status.server = None);
-        (Ok(told.to_owned()), true)
-    }
-}
-
-type Reply = tokio::sync::oneshot::Sender<control::Outcome>;
-type Leaving = Pin<Box<dyn Future<Output = (Reply, String)> + Send>>;
-
-async fn leave(link: driver::LinkHandle, reply: Reply) -> (Reply, String) {
-    let told = match link.leave().await {
-        Ok(()) => "The server has removed this device from its file.".to_owned(),
-        Err(trouble) => format!(
-            "This device has forgotten its server, which could not be told ({trouble}): ask an administrator to remove the device there."
-        ),
-    };
-    (reply, told)
-}
-
-async fn finished(leaving: &mut Option<Leaving>) -> (Reply, String) {
-    match leaving {
-        Some(running) => {
-            let output = running.await;
-            *leaving = None;
-            output
-        }
-        None => std::future::pending().await,
-    }
 }
 
 fn damaged(board: &Board, topic: &str, error: &dyn std::error::Error) {
@@ -664,14 +313,6 @@ fn dates(clock: &Clock) -> DatePolicy {
         Judgement::Plausible => DatePolicy::Enforce,
         Judgement::BeforeBuild | Judgement::FarFuture => DatePolicy::Ignore,
     }
-}
-
-/// Spreads devices over time; good for nothing secret.
-fn seed() -> u64 {
-    let mut bytes = [0; 8];
-    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    // Without random bytes there is at least the clock.
-    filled.map_or_else(|_| crate::clock::uptime(), |()| u64::from_le_bytes(bytes))
 }
 
 /// The trouble of a server's root that can't be pinned.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use scripted::{Conversation, Device, PATIENCE, Server, shadowable, soon, vnc_server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -39,10 +41,10 @@ const FULL: Permissions = Permissions {
 type Console = TlsStream<TcpStream>;
 
 fn failed(answer: Response) -> (ErrorCode, String) {
-    match answer {
-        Response::Failed(failure) => (failure.code, failure.sentence),
-        other => panic!("it worked: {other:?}"),
-    }
+    let Response::Failed(failure) = answer else {
+        panic!("it worked: {answer:?}")
+    };
+    (failure.code, failure.sentence)
 }
 
 fn request(number: u8) -> SessionRequest {
@@ -97,10 +99,10 @@ fn refusal_code(result: Result<Vec<String>, ConsoleError>) -> String {
 }
 
 async fn asked(link: &mut Conversation) -> SessionVerify {
-    match link.hear_kind("session_verify").await {
-        FromDevice::SessionVerify(verify) => verify,
-        other => panic!("{other:?}"),
-    }
+    let FromDevice::SessionVerify(verify) = link.hear_kind("session_verify").await else {
+        panic!("another kind")
+    };
+    verify
 }
 
 async fn allow(link: &mut Conversation, number: u8) {
@@ -113,10 +115,10 @@ async fn allow(link: &mut Conversation, number: u8) {
 }
 
 async fn record(link: &mut Conversation) -> SessionRecord {
-    match link.hear_kind("session_record").await {
-        FromDevice::SessionRecord(record) => record,
-        other => panic!("{other:?}"),
-    }
+    let FromDevice::SessionRecord(record) = link.hear_kind("session_record").await else {
+        panic!("another kind")
+    };
+    record
 }
 
 async fn greeting(console: &mut Console) -> String {
@@ -597,7 +599,7 @@ async fn a_plain_viewer_is_never_greeted_in_secure_mode_and_passed_through_witho
         let mut viewer = TcpStream::connect(("127.0.0.1", port))
             .await
             .expect("connected");
-        let mut bytes = vec![0; 12];
+        let mut bytes = [0; 12];
         let mut read = 0;
         while read < 12 {
             match soon("a greeting or the end", viewer.read(&mut bytes[read..])).await {
@@ -749,10 +751,8 @@ async fn a_new_key_is_used_only_after_the_server_has_filed_its_certificate() {
         panic!()
     };
     assert_eq!(proposed.certificate, first.certificate);
-    let der = <CertificateDer as rustls::pki_types::pem::PemObject>::from_pem_slice(
-        proposed.certificate.as_bytes(),
-    )
-    .expect("a certificate");
+    let der =
+        CertificateDer::from_pem_slice(proposed.certificate.as_bytes()).expect("a certificate");
     let device_id = DeviceId::from_bytes(umbra_carrier::x509::spki_sha256(&der).expect("a key"));
     link.say(CertificateFiled {
         fingerprint: Fingerprint::of_certificate(&der),
@@ -767,8 +767,6 @@ async fn a_new_key_is_used_only_after_the_server_has_filed_its_certificate() {
     };
     assert_eq!((result.id, result.state), (id, CommandState::Done));
 }
-
-use rustls::pki_types::CertificateDer;
 
 #[tokio::test]
 async fn leaving_tells_the_server_and_forgets_it_and_the_device_can_be_taken_on_again() {

@@ -22,9 +22,8 @@ use umbra_protocol::session::Presented;
 use umbra_protocol::{DecodeError, FromDevice, FromServer, decode, encode};
 
 use super::backoff::Backoff;
-use super::machine::{
-    Answer, Delivery, Input, LinkSettings, LinkStatus, Machine, Moment, Output, SHORTEST_WAIT,
-};
+use super::events::{Answer, Delivery, Input, LinkSettings, LinkStatus, Moment, Output};
+use super::machine::{Machine, SHORTEST_WAIT};
 use super::trouble::Trouble;
 
 /// The longest sleep: timers stand still while the device is suspended, so the machine is asked again soon after it wakes.

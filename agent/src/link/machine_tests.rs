@@ -1,10 +1,11 @@
 //! The link against a scripted server, in simulated time.
 
 use proptest::prelude::*;
-use umbra_protocol::hello::{DeviceFacts, Intent};
+use umbra_protocol::hello::{DeviceFacts, Intent, TrustAnchors};
 use umbra_protocol::link::ResultFiled;
 use umbra_protocol::secret::Secret;
-use umbra_protocol::session::{Permissions, SessionVerdict};
+use umbra_protocol::session::{Permissions, SessionRequest, SessionVerdict, Verdict};
+use umbra_protocol::{CommandId, SessionId};
 
 use super::*;
 
@@ -339,7 +340,8 @@ fn heartbeats_keep_an_idle_link_for_a_week() {
 
 #[test]
 fn shutdown_ends_every_state_and_says_goodbye_only_on_a_standing_link() {
-    let states: [(&str, fn() -> Sim); 4] = [
+    type Make = fn() -> Sim;
+    let states: [(&str, Make); 4] = [
         ("connecting", Sim::new),
         ("greeting", || {
             let mut sim = Sim::new();

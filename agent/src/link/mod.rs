@@ -3,9 +3,10 @@
 
 pub mod backoff;
 pub mod driver;
+pub mod events;
 pub mod machine;
 pub mod trouble;
 
 pub use driver::{LinkHandle, World};
-pub use machine::LinkSettings;
+pub use events::LinkSettings;
 pub use trouble::Trouble;

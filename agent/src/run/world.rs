@@ -21,7 +21,7 @@ use crate::commands::{Commands, proposal};
 use crate::enrolment::{Enrolled, roots};
 use crate::facts;
 use crate::identity::{self, DeviceIdentity};
-use crate::link::machine::{Delivery, LinkStatus};
+use crate::link::events::{Delivery, LinkStatus};
 use crate::link::trouble::sentence;
 use crate::link::{LinkHandle, Trouble, World};
 use crate::os::Os;

@@ -13,35 +13,23 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
-use tracing::{debug, info, warn};
-use umbra_protocol::SessionId;
+use tracing::{debug, info};
 use umbra_protocol::refusal::clip;
-use umbra_protocol::secret::Secret;
-use umbra_protocol::session::{
-    Permissions, Presented, SessionRecord, SessionRequest, SessionStarted,
-};
+use umbra_protocol::session::{SessionRecord, SessionRequest, SessionStarted};
 use umbra_vnc_proxy::device_end::{self, SessionOptions};
-use umbra_vnc_proxy::first_bytes::{Opening, sniff};
 use umbra_vnc_proxy::gate::PendingGuard;
 use umbra_vnc_proxy::preface::Dialect;
-use umbra_vnc_proxy::upstream::{Connected, Upstream, UpstreamError};
-use umbra_vnc_proxy::{Limits, Policy, Preface};
+use umbra_vnc_proxy::upstream::Connected;
 
 use super::machine::{Caller, Consent, Input, Machine, Output, Rules, Turned};
 use super::table::Ending;
-use super::{Shared, Trust, consent, lock, tickets};
-use crate::link::machine::Answer;
-use crate::registry::{self, Snapshot};
+use super::{Shared, consent, lock, meeting, vnc_server};
+use crate::link::events::Answer;
+use crate::registry::Snapshot;
 use crate::status;
 
-/// From the first packet to the end of the preface.
-const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
-/// A TLS client speaks at once; who is silent this long is a plain viewer that waits to be greeted.
-const SILENCE_OF_A_VIEWER: Duration = Duration::from_millis(1_500);
 /// How long a caller may take for an answer of ours.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the VNC server may take.
-const UPSTREAM_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Counts a caller for as long as it is attended to.
 pub(super) struct Attended {
@@ -79,7 +67,7 @@ pub(super) async fn attend(
             debug!(%from, "a caller that dawdled made room for another");
             None
         }
-        welcomed = meet(&shared, stream, from) => welcomed,
+        welcomed = meeting::meet(&shared, stream, from) => welcomed,
     };
     let Some((caller, line, dialect)) = welcomed else {
         return;
@@ -102,115 +90,9 @@ pub(super) async fn attend(
 }
 
 /// The connection to a caller.
-enum Line {
+pub(super) enum Line {
     Tls(Box<TlsStream<TcpStream>>),
     Plain(TcpStream),
-}
-
-/// Finds out who calls. Whoever is not to be talked to is gone afterwards, without a byte where it did not speak TLS.
-async fn meet(
-    shared: &Arc<Shared>,
-    stream: TcpStream,
-    from: IpAddr,
-) -> Option<(Caller, Line, Dialect)> {
-    let deadline = Instant::now() + STRANGER_DEADLINE;
-    let secure_mode = shared.registry.snapshot().vnc.secure_mode;
-    let wait = if secure_mode {
-        STRANGER_DEADLINE
-    } else {
-        SILENCE_OF_A_VIEWER
-    };
-    match sniff(&stream, wait).await {
-        Opening::Tls => {}
-        Opening::PlainViewer if !secure_mode => {
-            return Some((plain(from)?, Line::Plain(stream), Dialect::Legacy));
-        }
-        Opening::PlainViewer => {
-            info!(%from, "a plain viewer was not greeted: only encrypted sessions are accepted");
-            return None;
-        }
-        Opening::Garbage => {
-            debug!(%from, "a caller spoke neither TLS nor RFB");
-            return None;
-        }
-        Opening::Closed => return None,
-    }
-    let Some(trust) = lock(&shared.trust).clone() else {
-        debug!(%from, "a caller came before the device had an identity");
-        return None;
-    };
-    let said = async {
-        let mut tls = device_end::accept_tls(stream, Arc::clone(&trust.tls), deadline)
-            .await
-            .map_err(|error| error.to_string())?;
-        let preface = device_end::read_preface(&mut tls, deadline)
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok::<_, String>((tls, preface))
-    };
-    let (mut tls, preface) = match said.await {
-        Ok(said) => said,
-        Err(error) => {
-            debug!(%from, error, "a caller went no further");
-            return None;
-        }
-    };
-    let dialect = preface.dialect();
-    match known(shared, &trust, preface) {
-        Ok(caller) => Some((caller, Line::Tls(Box::new(tls)), dialect)),
-        Err(turned) => {
-            info!(%from, code = turned.code, "a caller was refused");
-            let deadline = Instant::now() + ANSWER_DEADLINE;
-            // Whether it hears it changes nothing.
-            let _ = device_end::answer_refused(
-                &mut tls,
-                dialect,
-                &turned.code,
-                &turned.sentence,
-                deadline,
-            )
-            .await;
-            None
-        }
-    }
-}
-
-fn known(shared: &Shared, trust: &Trust, preface: Preface) -> Result<Caller, Turned> {
-    match preface {
-        Preface::Ticket { ticket, password } => {
-            let presented = Presented::Ticket {
-                ticket: ticket.clone(),
-                password: Secret::new(password.expose()),
-            };
-            let mut seen = lock(&shared.seen);
-            let ticket = tickets::check(&ticket, &trust.ticket_keys, trust.bearer, &mut seen)?;
-            Ok(Caller::Ticket {
-                ticket: Box::new(ticket),
-                presented,
-            })
-        }
-        Preface::LegacyPassword(password) => Ok(Caller::Legacy {
-            presented: Presented::LegacyPassword {
-                password: Secret::new(password.expose()),
-            },
-        }),
-    }
-}
-
-fn plain(from: IpAddr) -> Option<Caller> {
-    let mut id = [0; 16];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut id).ok()?;
-    Some(Caller::Plain {
-        request: SessionRequest {
-            session: SessionId::from_bytes(id),
-            operator: format!("A viewer at {from}"),
-            reason: String::new(),
-            permissions: Permissions {
-                control: true,
-                clipboard: true,
-            },
-        },
-    })
 }
 
 type Task<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -327,7 +209,7 @@ impl Visit {
                         }
                     }
                     Output::Connect(permissions) => {
-                        upstream = Some(Box::pin(connect(
+                        upstream = Some(Box::pin(vnc_server::connect(
                             Arc::clone(&self.snapshot),
                             permissions,
                             self.plain,
@@ -510,97 +392,6 @@ impl Visit {
                 bytes_to_console: outcome.bytes_to_console,
             });
         }
-    }
-}
-
-/// Connects to the VNC server as this session needs it.
-async fn connect(
-    snapshot: Arc<Snapshot>,
-    permissions: Permissions,
-    plain: bool,
-    dialect: Dialect,
-) -> Result<(Connected, SessionOptions), (String, String)> {
-    let told = |error: UpstreamError| {
-        warn!(
-            error = crate::link::trouble::sentence(&error),
-            "the VNC server can't be used"
-        );
-        (error.code().to_owned(), error.for_operator())
-    };
-    let vnc = &snapshot.vnc;
-    let upstream = match &vnc.upstream {
-        registry::Upstream::Tcp(address) => Upstream::tcp(*address),
-        registry::Upstream::Unix(path) => Upstream::unix(path),
-        registry::Upstream::Spawn => {
-            let (program, arguments) = vnc.command.split_first().ok_or_else(|| {
-                (
-                    "vnc_server_misconfigured".to_owned(),
-                    "The device's settings name no VNC server.".to_owned(),
-                )
-            })?;
-            Upstream::spawn(program, arguments.to_vec(), vnc.environment.clone())
-        }
-    }
-    .map_err(told)?;
-    let policy = Policy {
-        keyboard_and_pointer: permissions.control,
-        clipboard: permissions.clipboard,
-    };
-    let options = SessionOptions {
-        // An operator was let in by the server and is not asked again; a plain viewer has to know the password itself.
-        password: vnc
-            .password
-            .as_ref()
-            .filter(|_| !plain)
-            .map(|password| umbra_vnc_proxy::Secret::new(password.reveal())),
-        policy,
-        limits: Limits {
-            idle: snapshot.session.idle,
-            total: snapshot.session.total,
-            ..Limits::default()
-        },
-        legacy_preface: !plain && dialect == Dialect::Legacy,
-        ..SessionOptions::default()
-    };
-    let deadline = Instant::now() + UPSTREAM_DEADLINE;
-    if plain && vnc.password.is_some() {
-        insist_on_password(&upstream, policy, deadline).await?;
-    }
-    let connected = device_end::connect_upstream(&upstream, &options, deadline)
-        .await
-        .map_err(told)?;
-    Ok((connected, options))
-}
-
-/// Where a password is configured, a plain viewer is passed through only to a VNC server that asks for one itself: otherwise the
-/// password would protect nothing.
-async fn insist_on_password(
-    upstream: &Upstream,
-    policy: Policy,
-    deadline: Instant,
-) -> Result<(), (String, String)> {
-    let refused = |sentence: &str| {
-        warn!(reason = sentence, "a plain viewer was refused");
-        ("vnc_password_missing".to_owned(), sentence.to_owned())
-    };
-    if policy.needs_filter() {
-        return Err(refused(
-            "With a password, plain viewers are accepted only while they may use keyboard and pointer.",
-        ));
-    }
-    let probe = match upstream.connect(deadline).await {
-        Ok(connected) => connected.log_in(None, deadline).await,
-        Err(error) => Err(error),
-    };
-    match probe {
-        Err(UpstreamError::PasswordMissing) => Ok(()),
-        Ok(connected) => {
-            connected.close().await;
-            Err(refused(
-                "A password is configured for plain viewers, but the device's VNC server does not ask for one.",
-            ))
-        }
-        Err(error) => Err((error.code().to_owned(), error.for_operator())),
     }
 }
 

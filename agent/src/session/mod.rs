@@ -6,9 +6,11 @@ mod caller;
 mod consent;
 pub mod listener;
 pub mod machine;
+mod meeting;
 pub mod records;
 pub mod table;
 pub mod tickets;
+mod vnc_server;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -230,10 +230,11 @@ impl Conversation {
             let frame = soon("a message", self.reader.next(limits::FRAME))
                 .await
                 .ok()??;
-            match decode(&frame, limits::FRAME).expect("a message") {
-                FromDevice::Ping(beat) => self.say(FromServer::Pong(beat)).await,
-                message => return Some(message),
-            }
+            let message = decode(&frame, limits::FRAME).expect("a message");
+            let FromDevice::Ping(beat) = message else {
+                return Some(message);
+            };
+            self.say(FromServer::Pong(beat)).await;
         }
     }
 
@@ -328,6 +329,7 @@ impl Device {
         let config = Config {
             files,
             ..Config::new(self.paths.clone())
+            logging: None,
         };
         let board = self.board.clone();
         // A runtime of its own, so that nothing of the agent outlives a power cut.

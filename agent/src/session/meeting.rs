@@ -1,0 +1,132 @@
+//! The first seconds with a caller: who it is and how it speaks. Whoever is not to be talked to is gone afterwards, and has not
+//! got a byte unless it spoke TLS.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::{debug, info};
+use umbra_protocol::SessionId;
+use umbra_protocol::secret::Secret;
+use umbra_protocol::session::{Permissions, Presented, SessionRequest};
+use umbra_vnc_proxy::Preface;
+use umbra_vnc_proxy::device_end;
+use umbra_vnc_proxy::first_bytes::{Opening, sniff};
+use umbra_vnc_proxy::preface::Dialect;
+
+use super::caller::{ANSWER_DEADLINE, Line};
+use super::machine::{Caller, Turned};
+use super::{Shared, Trust, lock, tickets};
+
+/// From the first packet to the end of the preface.
+const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
+/// A TLS client speaks at once; who is silent this long is a plain viewer that waits to be greeted.
+const SILENCE_OF_A_VIEWER: Duration = Duration::from_millis(1_500);
+
+/// Finds out who calls. Whoever is not to be talked to is gone afterwards, without a byte where it did not speak TLS.
+pub(super) async fn meet(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    from: IpAddr,
+) -> Option<(Caller, Line, Dialect)> {
+    let deadline = Instant::now() + STRANGER_DEADLINE;
+    let secure_mode = shared.registry.snapshot().vnc.secure_mode;
+    let wait = if secure_mode {
+        STRANGER_DEADLINE
+    } else {
+        SILENCE_OF_A_VIEWER
+    };
+    match sniff(&stream, wait).await {
+        Opening::Tls => {}
+        Opening::PlainViewer if !secure_mode => {
+            return Some((plain(from)?, Line::Plain(stream), Dialect::Legacy));
+        }
+        Opening::PlainViewer => {
+            info!(%from, "a plain viewer was not greeted: only encrypted sessions are accepted");
+            return None;
+        }
+        Opening::Garbage => {
+            debug!(%from, "a caller spoke neither TLS nor RFB");
+            return None;
+        }
+        Opening::Closed => return None,
+    }
+    let Some(trust) = lock(&shared.trust).clone() else {
+        debug!(%from, "a caller came before the device had an identity");
+        return None;
+    };
+    let said = async {
+        let mut tls = device_end::accept_tls(stream, Arc::clone(&trust.tls), deadline)
+            .await
+            .map_err(|error| error.to_string())?;
+        let preface = device_end::read_preface(&mut tls, deadline)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok::<_, String>((tls, preface))
+    };
+    let (mut tls, preface) = match said.await {
+        Ok(said) => said,
+        Err(error) => {
+            debug!(%from, error, "a caller went no further");
+            return None;
+        }
+    };
+    let dialect = preface.dialect();
+    match known(shared, &trust, preface) {
+        Ok(caller) => Some((caller, Line::Tls(Box::new(tls)), dialect)),
+        Err(turned) => {
+            info!(%from, code = turned.code, "a caller was refused");
+            let deadline = Instant::now() + ANSWER_DEADLINE;
+            // Whether it hears it changes nothing.
+            let _ = device_end::answer_refused(
+                &mut tls,
+                dialect,
+                &turned.code,
+                &turned.sentence,
+                deadline,
+            )
+            .await;
+            None
+        }
+    }
+}
+
+fn known(shared: &Shared, trust: &Trust, preface: Preface) -> Result<Caller, Turned> {
+    match preface {
+        Preface::Ticket { ticket, password } => {
+            let presented = Presented::Ticket {
+                ticket: ticket.clone(),
+                password: Secret::new(password.expose()),
+            };
+            let mut seen = lock(&shared.seen);
+            let ticket = tickets::check(&ticket, &trust.ticket_keys, trust.bearer, &mut seen)?;
+            Ok(Caller::Ticket {
+                ticket: Box::new(ticket),
+                presented,
+            })
+        }
+        Preface::LegacyPassword(password) => Ok(Caller::Legacy {
+            presented: Presented::LegacyPassword {
+                password: Secret::new(password.expose()),
+            },
+        }),
+    }
+}
+
+fn plain(from: IpAddr) -> Option<Caller> {
+    let mut id = [0; 16];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut id).ok()?;
+    Some(Caller::Plain {
+        request: SessionRequest {
+            session: SessionId::from_bytes(id),
+            operator: format!("A viewer at {from}"),
+            reason: String::new(),
+            permissions: Permissions {
+                control: true,
+                clipboard: true,
+            },
+        },
+    })
+}
