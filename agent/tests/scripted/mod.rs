@@ -329,7 +329,6 @@ impl Device {
         let config = Config {
             files,
             ..Config::new(self.paths.clone())
-            logging: None,
         };
         let board = self.board.clone();
         // A runtime of its own, so that nothing of the agent outlives a power cut.
