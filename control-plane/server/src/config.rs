@@ -181,10 +181,10 @@ mod tests {
         let all = ["umbra-server", "run", "--state", "/s"]
             .iter()
             .chain(arguments);
-        match Cli::try_parse_from(all).expect("parses").command {
-            Command::Run(args) => Config::for_run(args),
-            other => panic!("{other:?}"),
-        }
+        let Command::Run(args) = Cli::try_parse_from(all).expect("parses").command else {
+            panic!("not run");
+        };
+        Config::for_run(args)
     }
 
     fn hosts(endpoints: &[Endpoint]) -> Vec<(&str, u16)> {

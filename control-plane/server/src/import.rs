@@ -91,10 +91,7 @@ pub fn import(
             now: Some(now),
         };
         for finding in diagnose(identity.chain(), &expectation) {
-            let place = finding
-                .subject
-                .map_or(String::new(), |subject| format!("“{subject}”: "));
-            let sentence = format!("{place}{}. {}", finding.sentence, finding.advice);
+            let sentence = format!("{}. {}", finding.sentence, finding.advice);
             let list = match finding.verdict {
                 Verdict::Pass => continue,
                 Verdict::Warn => &mut warnings,
@@ -263,7 +260,7 @@ mod tests {
         };
         let cases: Vec<(&str, (String, String))> = vec![
             ("doesn't belong", (good.clone(), other_key)),
-            ("no root", (end.clone(), key.clone())),
+            ("is missing", (end.clone(), key.clone())),
             ("CA", spoil(|root, _| root.is_ca = IsCa::ExplicitNoCa)),
             (
                 "CA",
@@ -278,7 +275,7 @@ mod tests {
                 }),
             ),
             (
-                "valid",
+                "expired",
                 spoil(|_, end| {
                     end.not_after =
                         time::OffsetDateTime::from_unix_timestamp(NOW - 10).expect("a date");

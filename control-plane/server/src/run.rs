@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,9 +183,7 @@ pub async fn start(
         address: config.listen,
         source,
     };
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(listen_failed)?;
+    let listener = listen(config.listen).await.map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
     let (store, authority) = prepare(config, &folder, &clock, out).await?;
     let server = Server::new(Parts {
@@ -203,6 +201,16 @@ pub async fn start(
         listener,
         _lock: lock,
     })
+}
+
+/// On a host without IPv6, all addresses are all IPv4 addresses.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        result => result,
+    }
 }
 
 async fn prepare(
@@ -244,7 +252,8 @@ async fn first_account(
     match &config.first_password_file {
         Some(file) => {
             let text = Zeroizing::new(format!("{}\n", password.reveal()));
-            files::write_new(file, text.as_bytes(), 0o600)?;
+            // Replaces what a start that was cut off has left.
+            files::write(file, text.as_bytes(), 0o600)?;
             say(
                 out,
                 &format!(
@@ -305,6 +314,7 @@ pub fn fingerprint(state: &Path, out: &mut impl Write) -> Result<(), RunError> {
     let identity = ca::read_identity(&Folder(state.to_owned()).certificates().server)?;
     let root = identity.chain().last().unwrap_or(identity.certificate());
     let fingerprint = umbra_protocol::Fingerprint::of_certificate(root);
+    say(out, &fingerprint.to_string())?;
     for (number, part) in fingerprint.parts().iter().enumerate() {
         say(out, &format!("Part {}: {part}", number + 1))?;
     }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -30,7 +30,7 @@ const STRANGERS: usize = 512;
 /// Connections of the API.
 const API_CONNECTIONS: usize = 512;
 /// How long a client may take for the head of a request, and may do nothing between two.
-const HEAD: Duration = Duration::from_secs(30);
+const HEAD: Duration = Duration::from_secs(10);
 /// Largest head of a request, in bytes.
 const HEAD_SIZE: usize = 64 * 1024;
 /// Pause after an error of `accept`, such as no more file descriptors.
@@ -111,6 +111,7 @@ async fn keep_house(server: Arc<Server>, mut shutdown: Shutdown) {
 
 impl Door {
     async fn greet(self, stream: TcpStream, peer: SocketAddr) {
+        let came = Instant::now();
         let source = Source::from(peer.ip());
         let mut place = self.strangers.enter(source);
         // Small messages both ways; where it cannot be set, they are slower.
@@ -125,7 +126,15 @@ impl Door {
         };
         match accepted {
             Ok(Accepted::Link(stream, certificate)) => {
-                driver::serve(self.server, stream, certificate, peer, place, self.shutdown).await;
+                driver::serve(
+                    self.server,
+                    stream,
+                    certificate,
+                    (peer, came),
+                    place,
+                    self.shutdown,
+                )
+                .await;
             }
             Ok(Accepted::Http(stream)) => {
                 drop(place);
@@ -150,7 +159,9 @@ async fn serve_http<IO>(
         request
             .extensions_mut()
             .insert(Peer(peer.ip().to_canonical()));
-        router.clone().oneshot(request)
+        // A task of its own: a client that hangs up does not stop a change half-way between database and device.
+        let answer = tokio::spawn(router.clone().oneshot(request));
+        async move { answer.await.map(|Ok(response)| response) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

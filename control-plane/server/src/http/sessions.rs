@@ -11,6 +11,7 @@ use super::auth::Operator;
 use super::body::{Json, Path, Query};
 use super::devices::the_one;
 use super::problem::Fault;
+use crate::server::{Server, log_failure};
 use crate::sessions::{self as offering, Asker, OfferError};
 use crate::store::sessions;
 
@@ -24,6 +25,13 @@ pub(super) struct Search {
     limit: Option<u32>,
 }
 
+/// Reading goes on when nothing can be written.
+async fn expire(server: &Server) {
+    if let Err(error) = offering::expire(server).await {
+        log_failure("offers could not expire", &error);
+    }
+}
+
 /// The newest sessions, newest first.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "sessions", security(("token" = [])), params(Search),
     responses((status = 200, body = Vec<SessionInfo>)))]
@@ -31,7 +39,7 @@ pub(super) async fn list(
     State(server): Shared,
     Query(Search { device, limit }): Query<Search>,
 ) -> Result<Json<Vec<SessionInfo>>, Fault> {
-    offering::expire(&server).await?;
+    expire(&server).await;
     let mut connection = server.store.read().await?;
     let row = match device {
         Some(name) => Some(the_one(&mut connection, &name).await?.row),
@@ -113,7 +121,7 @@ pub(super) async fn find(
     Path(id): Path<String>,
 ) -> Result<Json<SessionInfo>, Fault> {
     let id = parse(&id)?;
-    offering::expire(&server).await?;
+    expire(&server).await;
     let mut connection = server.store.read().await?;
     let found = sessions::show(&mut connection, id).await?;
     found.map(Json).ok_or_else(|| Fault::unknown("session"))

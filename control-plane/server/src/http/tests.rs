@@ -120,12 +120,20 @@ impl Api {
 
     async fn audit(&self) -> Vec<(String, String, String)> {
         let token = self.token(Role::Auditor).await;
-        let answer = self.ask("GET", "/api/v1/audit?limit=500", &token, None).await;
+        let answer = self
+            .ask("GET", "/api/v1/audit?limit=500", &token, None)
+            .await;
         let lines = answer.body.as_array().expect("lines").clone();
         let text = |line: &Value, field: &str| line[field].as_str().expect("text").to_owned();
         lines
             .iter()
-            .map(|line| (text(line, "action"), text(line, "actor"), text(line, "outcome")))
+            .map(|line| {
+                (
+                    text(line, "action"),
+                    text(line, "actor"),
+                    text(line, "outcome"),
+                )
+            })
             .collect()
     }
 }
@@ -155,7 +163,12 @@ async fn every_route_lets_exactly_the_named_roles_in() {
             }
             let token = api.token(role).await;
             let answer = api
-                .ask(&route.method.to_uppercase(), &filled(route.path), &token, None)
+                .ask(
+                    &route.method.to_uppercase(),
+                    &filled(route.path),
+                    &token,
+                    None,
+                )
                 .await;
             let refused = answer.status == StatusCode::FORBIDDEN;
             // Whose password it is, is looked at only with a body.
@@ -171,7 +184,10 @@ async fn every_route_lets_exactly_the_named_roles_in() {
         }
     }
     for (action, _, outcome) in api.audit().await {
-        assert_eq!((action.as_str(), outcome.as_str()), ("api.refused", "forbidden"));
+        assert_eq!(
+            (action.as_str(), outcome.as_str()),
+            ("api.refused", "forbidden")
+        );
     }
 }
 
@@ -183,7 +199,12 @@ async fn without_a_token_or_with_a_wrong_or_old_one_nothing_but_the_public_route
     for token in ["", "wrong", &old] {
         for route in ROUTES {
             let answer = api
-                .ask(&route.method.to_uppercase(), &filled(route.path), token, None)
+                .ask(
+                    &route.method.to_uppercase(),
+                    &filled(route.path),
+                    token,
+                    None,
+                )
                 .await;
             if route.access == Access::Anyone {
                 assert_ne!(answer.status, StatusCode::FORBIDDEN);
@@ -222,9 +243,17 @@ async fn errors_of_every_kind_are_problem_documents() {
     let token = api.token(Role::Administrator).await;
     let missing = api.ask("GET", "/api/v1/nothing", &token, None).await;
     is_problem(&missing, StatusCode::NOT_FOUND, "not_found");
-    let method = api.ask("PUT", "/api/v1/devices", &token, Some(json!({}))).await;
-    is_problem(&method, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
-    let fields = api.ask("PUT", "/api/v1/policy", &token, Some(json!({}))).await;
+    let method = api
+        .ask("PUT", "/api/v1/devices", &token, Some(json!({})))
+        .await;
+    is_problem(
+        &method,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+    );
+    let fields = api
+        .ask("PUT", "/api/v1/policy", &token, Some(json!({})))
+        .await;
     is_problem(&fields, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
     let untyped = Request::builder()
         .method("PUT")
@@ -232,7 +261,11 @@ async fn errors_of_every_kind_are_problem_documents() {
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Body::from("{}"))
         .expect("a request");
-    is_problem(&api.send(untyped).await, StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json");
+    is_problem(
+        &api.send(untyped).await,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "not_json",
+    );
     let large = json!({ "values": { "a": "x".repeat(BODY) } });
     let large = api
         .ask("PUT", "/api/v1/devices/X/settings", &token, Some(large))
@@ -276,7 +309,10 @@ async fn guessing_is_refused_alike_for_all_accounts_then_throttled_and_written_d
     is_problem(&wrong, StatusCode::UNAUTHORIZED, "wrong_password");
     let nobody = api.login("nobody", "wrong horse battery").await;
     is_problem(&nobody, StatusCode::UNAUTHORIZED, "wrong_password");
-    assert_eq!(wrong.body, nobody.body, "nothing tells whether an account exists");
+    assert_eq!(
+        wrong.body, nobody.body,
+        "nothing tells whether an account exists"
+    );
     let mut throttled = 0;
     for _ in 0..12 {
         let answer = api.login("ada", "wrong horse battery").await;
@@ -290,7 +326,12 @@ async fn guessing_is_refused_alike_for_all_accounts_then_throttled_and_written_d
     let other = api.login("otto", PASSWORD).await;
     assert_eq!(other.status, StatusCode::OK, "others may log in");
     let lines = api.audit().await;
-    let count = |outcome: &str| lines.iter().filter(|line| line.0 == "login" && line.2 == outcome).count();
+    let count = |outcome: &str| {
+        lines
+            .iter()
+            .filter(|line| line.0 == "login" && line.2 == outcome)
+            .count()
+    };
     assert_eq!(count("wrong_password"), 11);
     assert_eq!(count("throttled"), 4);
     assert_eq!(count("ok"), 1);
@@ -300,34 +341,60 @@ async fn guessing_is_refused_alike_for_all_accounts_then_throttled_and_written_d
 async fn accounts_are_made_listed_and_removed_but_not_the_last_administrator() {
     let api = Api::new().await;
     let token = api.token(Role::Administrator).await;
-    let new = |user: &str, password: &str| {
-        json!({ "user": user, "display_name": "Bob B.", "role": "operator", "password": password })
-    };
+    let new = |user: &str, password: &str| json!({ "user": user, "display_name": "Bob B.", "role": "operator", "password": password });
     let made = api
-        .ask("POST", "/api/v1/accounts", &token, Some(new("bob", PASSWORD)))
+        .ask(
+            "POST",
+            "/api/v1/accounts",
+            &token,
+            Some(new("bob", PASSWORD)),
+        )
         .await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
     let again = api
-        .ask("POST", "/api/v1/accounts", &token, Some(new("BOB", PASSWORD)))
+        .ask(
+            "POST",
+            "/api/v1/accounts",
+            &token,
+            Some(new("BOB", PASSWORD)),
+        )
         .await;
     is_problem(&again, StatusCode::CONFLICT, "account_exists");
     let short = api
-        .ask("POST", "/api/v1/accounts", &token, Some(new("eve", "short")))
+        .ask(
+            "POST",
+            "/api/v1/accounts",
+            &token,
+            Some(new("eve", "short")),
+        )
         .await;
     is_problem(&short, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
     let name = api
-        .ask("POST", "/api/v1/accounts", &token, Some(new("e ve", PASSWORD)))
+        .ask(
+            "POST",
+            "/api/v1/accounts",
+            &token,
+            Some(new("e ve", PASSWORD)),
+        )
         .await;
     is_problem(&name, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
     let listed = api.ask("GET", "/api/v1/accounts", &token, None).await;
     assert_eq!(listed.body.as_array().expect("accounts").len(), 4);
     assert!(!listed.body.to_string().contains("argon2"));
-    let removed = api.ask("DELETE", "/api/v1/accounts/bob", &token, None).await;
+    let removed = api
+        .ask("DELETE", "/api/v1/accounts/bob", &token, None)
+        .await;
     assert_eq!(removed.status, StatusCode::NO_CONTENT);
-    let last = api.ask("DELETE", "/api/v1/accounts/ada", &token, None).await;
+    let last = api
+        .ask("DELETE", "/api/v1/accounts/ada", &token, None)
+        .await;
     is_problem(&last, StatusCode::CONFLICT, "last_administrator");
     let still = api.ask("GET", "/api/v1/accounts", &token, None).await;
-    assert_eq!(still.status, StatusCode::OK, "the refused removal changed nothing");
+    assert_eq!(
+        still.status,
+        StatusCode::OK,
+        "the refused removal changed nothing"
+    );
 }
 
 #[tokio::test]
@@ -345,10 +412,18 @@ async fn everybody_sets_their_own_password_and_administrators_all() {
     assert_eq!(own.status, StatusCode::NO_CONTENT);
     let after = api.ask("GET", "/api/v1/devices", &operator, None).await;
     is_problem(&after, StatusCode::UNAUTHORIZED, "not_logged_in");
-    assert_eq!(api.login("otto", "another horse battery").await.status, StatusCode::OK);
+    assert_eq!(
+        api.login("otto", "another horse battery").await.status,
+        StatusCode::OK
+    );
     let administrator = api.token(Role::Administrator).await;
     let all = api
-        .ask("PUT", "/api/v1/accounts/anna/password", &administrator, body())
+        .ask(
+            "PUT",
+            "/api/v1/accounts/anna/password",
+            &administrator,
+            body(),
+        )
         .await;
     assert_eq!(all.status, StatusCode::NO_CONTENT);
 }
@@ -367,12 +442,18 @@ async fn keys_are_shown_once_and_stored_nowhere() {
     let listed = api.ask("GET", "/api/v1/keys", &token, None).await;
     assert_eq!(listed.body.as_array().expect("keys").len(), 2);
     assert!(!listed.body.to_string().contains(&key));
-    let one = api.ask("GET", &format!("/api/v1/keys/{id}"), &token, None).await;
+    let one = api
+        .ask("GET", &format!("/api/v1/keys/{id}"), &token, None)
+        .await;
     assert_eq!(one.body["state"], "active");
     assert_eq!(one.body["tag"], "floor 3");
-    let gone = api.ask("DELETE", &format!("/api/v1/keys/{id}"), &token, None).await;
+    let gone = api
+        .ask("DELETE", &format!("/api/v1/keys/{id}"), &token, None)
+        .await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT);
-    let one = api.ask("GET", &format!("/api/v1/keys/{id}"), &token, None).await;
+    let one = api
+        .ask("GET", &format!("/api/v1/keys/{id}"), &token, None)
+        .await;
     assert_eq!(one.body["state"], "revoked");
     let weak = json!({ "kind": "mass", "count": 1, "chosen": "aaaaaaaaaaaaaa" });
     let weak = api.ask("POST", "/api/v1/keys", &token, Some(weak)).await;
@@ -388,8 +469,17 @@ async fn keys_are_shown_once_and_stored_nowhere() {
     for file in std::fs::read_dir(api.site.folder.path()).expect("a folder") {
         let bytes = std::fs::read(file.expect("a file").path()).expect("readable");
         files += 1;
-        for secret in [key.as_str(), &plain, "CORRECTHORSE42", "Correct Horse", PASSWORD, &token] {
-            let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+        for secret in [
+            key.as_str(),
+            &plain,
+            "CORRECTHORSE42",
+            "Correct Horse",
+            PASSWORD,
+            &token,
+        ] {
+            let found = bytes
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes());
             assert!(!found, "a secret is on the disk");
         }
     }
@@ -408,16 +498,24 @@ async fn devices_are_found_by_unit_name_and_part_and_can_be_renamed_and_removed(
     assert_eq!(part.body[0]["unit_id"], "AA02");
     assert_eq!(part.body.as_array().expect("devices").len(), 1);
     for (path, named) in [("aa01", "AA01"), ("desk-aa02", "AA02")] {
-        let one = api.ask("GET", &format!("/api/v1/devices/{path}"), &token, None).await;
+        let one = api
+            .ask("GET", &format!("/api/v1/devices/{path}"), &token, None)
+            .await;
         assert_eq!(one.body["unit_id"], named, "{}", one.body);
         assert_eq!(one.body["online"], false);
     }
     let change = json!({ "name": "desk-aa02" });
-    let renamed = api.ask("PATCH", "/api/v1/devices/AA01", &token, Some(change)).await;
+    let renamed = api
+        .ask("PATCH", "/api/v1/devices/AA01", &token, Some(change))
+        .await;
     assert_eq!(renamed.body["name"], "desk-aa02");
-    let both = api.ask("GET", "/api/v1/devices/desk-aa02", &token, None).await;
+    let both = api
+        .ask("GET", "/api/v1/devices/desk-aa02", &token, None)
+        .await;
     is_problem(&both, StatusCode::CONFLICT, "ambiguous_device");
-    let removed = api.ask("DELETE", "/api/v1/devices/AA01", &token, None).await;
+    let removed = api
+        .ask("DELETE", "/api/v1/devices/AA01", &token, None)
+        .await;
     assert_eq!(removed.status, StatusCode::NO_CONTENT);
     let gone = api.ask("GET", "/api/v1/devices/AA01", &token, None).await;
     is_problem(&gone, StatusCode::NOT_FOUND, "unknown_device");
@@ -430,10 +528,17 @@ async fn settings_and_commands_wait_for_a_device_that_is_offline() {
     let token = api.token(Role::Administrator).await;
     let values = json!({ "values": { "network.vncserver.enabled": true, "a.list": ["x"] } });
     let set = api
-        .ask("PUT", "/api/v1/devices/AA01/settings", &token, Some(values.clone()))
+        .ask(
+            "PUT",
+            "/api/v1/devices/AA01/settings",
+            &token,
+            Some(values.clone()),
+        )
         .await;
     assert_eq!(set.body, values);
-    let read = api.ask("GET", "/api/v1/devices/AA01/settings", &token, None).await;
+    let read = api
+        .ask("GET", "/api/v1/devices/AA01/settings", &token, None)
+        .await;
     assert_eq!(read.body, values);
     let bad = json!({ "values": { "a b": true } });
     let bad = api
@@ -464,15 +569,25 @@ async fn a_session_with_a_device_that_is_offline_is_refused_with_when_it_was_las
     let api = Api::new().await;
     api.site.file_device("AA01").await;
     let token = api.token(Role::Operator).await;
-    let wanted = json!({ "device": "AA01", "permissions": { "control": true, "clipboard": false } });
-    let refused = api.ask("POST", "/api/v1/sessions", &token, Some(wanted)).await;
+    let wanted =
+        json!({ "device": "AA01", "permissions": { "control": true, "clipboard": false } });
+    let refused = api
+        .ask("POST", "/api/v1/sessions", &token, Some(wanted))
+        .await;
     is_problem(&refused, StatusCode::CONFLICT, "device_offline");
-    let detail = refused.body["detail"].as_str().expect("a sentence").to_owned();
+    let detail = refused.body["detail"]
+        .as_str()
+        .expect("a sentence")
+        .to_owned();
     assert!(detail.contains("never connected"), "{detail}");
     let listed = api.ask("GET", "/api/v1/sessions", &token, None).await;
     assert_eq!(listed.body, json!([]), "nothing was offered");
     let lines = api.audit().await;
-    let line = ("session.offered".into(), "otto".into(), "device_offline".into());
+    let line = (
+        "session.offered".into(),
+        "otto".into(),
+        "device_offline".into(),
+    );
     assert!(lines.contains(&line), "{lines:?}");
 }
 
@@ -481,7 +596,9 @@ async fn the_policy_is_set_by_administrators_and_read_by_all() {
     let api = Api::new().await;
     let token = api.token(Role::Administrator).await;
     let on = json!({ "enforce_secure_mode": true });
-    let set = api.ask("PUT", "/api/v1/policy", &token, Some(on.clone())).await;
+    let set = api
+        .ask("PUT", "/api/v1/policy", &token, Some(on.clone()))
+        .await;
     assert_eq!(set.status, StatusCode::OK);
     let auditor = api.token(Role::Auditor).await;
     let read = api.ask("GET", "/api/v1/policy", &auditor, None).await;
@@ -520,7 +637,9 @@ async fn the_audit_log_is_read_page_by_page() {
         .map(|line| line["number"].as_u64().expect("a number"))
         .collect();
     assert_eq!(numbers, [3, 2]);
-    let second = api.ask("GET", "/api/v1/audit?limit=2&before=2", &token, None).await;
+    let second = api
+        .ask("GET", "/api/v1/audit?limit=2&before=2", &token, None)
+        .await;
     assert_eq!(second.body.as_array().expect("lines").len(), 1);
     assert_eq!(second.body[0]["number"], 1);
 }

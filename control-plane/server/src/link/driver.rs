@@ -34,13 +34,13 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Devices come back spread over this many seconds after the server went down.
 const RETRY_AFTER_SHUTDOWN: u32 = 5;
 
-/// Serves one device from the end of its TLS handshake to the end of its connection. `place` is held until it is
-/// welcomed.
+/// Serves one device from the end of its TLS handshake to the end of its connection. It `came` with its TCP connection;
+/// `place` is held until it is welcomed.
 pub async fn serve<IO>(
     server: Arc<Server>,
     stream: TlsStream<IO>,
     certificate: CertificateDer<'static>,
-    peer: SocketAddr,
+    (peer, came): (SocketAddr, Instant),
     place: Place,
     shutdown: Shutdown,
 ) where
@@ -56,7 +56,7 @@ pub async fn serve<IO>(
     let (frames, queue) = mpsc::channel(QUEUE);
     let writer = tokio::spawn(write_frames(FrameWriter::new(write), queue));
     let mut driver = Driver {
-        machine: Machine::new(Instant::now(), server.heartbeat),
+        machine: Machine::new(came, server.heartbeat),
         desk: Desk::new(server, peer, certificate, exporter),
         reader: FrameReader::new(read),
         frames,
@@ -220,10 +220,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         None
     }
 
-    async fn send(&self, message: &FromServer) -> bool {
+    async fn send(&mut self, message: &FromServer) -> bool {
         tracing::trace!(kind = message.kind(), "sent");
-        let queued = timeout(WRITE_DEADLINE, self.frames.send(encode(message))).await;
-        matches!(queued, Ok(Ok(())))
+        let end = self.attachment.as_mut().map(|there| &mut there.end);
+        // A device that takes nothing cannot be told why its link ends.
+        tokio::select! {
+            biased;
+            queued = self.frames.send(encode(message)) => queued.is_ok(),
+            () = self.shutdown.wait() => false,
+            _ = ended(end) => false,
+            () = tokio::time::sleep(WRITE_DEADLINE) => false,
+        }
     }
 }
 

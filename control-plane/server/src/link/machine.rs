@@ -155,7 +155,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A connection whose TLS is set up. `heartbeat` is what devices are told.
+    /// A connection that came now. `heartbeat` is what devices are told.
     pub fn new(now: Instant, heartbeat: Duration) -> Self {
         Self {
             state: State::AwaitHello {
@@ -197,7 +197,7 @@ impl Machine {
         match input {
             Input::Message(message) => {
                 self.heard(now);
-                self.message(message, now)
+                self.message(message)
             }
             Input::UnknownType(name) => {
                 self.heard(now);
@@ -259,7 +259,7 @@ impl Machine {
         ))
     }
 
-    fn message(&mut self, message: FromDevice, now: Instant) -> Vec<Output> {
+    fn message(&mut self, message: FromDevice) -> Vec<Output> {
         match (&mut self.state, message) {
             (State::AwaitHello { .. }, FromDevice::Hello(hello)) => self.hello(hello),
             (State::AwaitProof { facts, nonce, .. }, FromDevice::Enrol(enrol)) => {
@@ -279,7 +279,6 @@ impl Machine {
                     message.kind(),
                     state.name()
                 );
-                let _ = now;
                 self.refuse(Refusal::new(RefusalCode::UnexpectedMessage, sentence))
             }
         }

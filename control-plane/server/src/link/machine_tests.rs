@@ -151,10 +151,16 @@ fn two_heartbeats_of_silence_end_a_link_and_every_word_extends_it() {
     let (mut machine, now) = linked();
     let later = now + HEARTBEAT;
     let outputs = say(&mut machine, Beat { number: 7 }, later);
-    assert_eq!(outputs, [Output::Send(FromServer::Pong(Beat { number: 7 }))]);
+    assert_eq!(
+        outputs,
+        [Output::Send(FromServer::Pong(Beat { number: 7 }))]
+    );
     assert!(
         machine
-            .handle(Input::Tick, later + HEARTBEAT * 2 - Duration::from_millis(1))
+            .handle(
+                Input::Tick,
+                later + HEARTBEAT * 2 - Duration::from_millis(1)
+            )
             .is_empty()
     );
     assert_eq!(
