@@ -40,12 +40,18 @@ enum Source {
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self { source: Source::System, build: build_date() }
+        Self {
+            source: Source::System,
+            build: build_date(),
+        }
     }
 
     /// A clock that stands until [`Clock::set`] is called: for tests, and for showing what a wrong clock does.
     pub fn fixed(now: i64) -> Self {
-        Self { source: Source::Set(Arc::new(AtomicI64::new(now))), build: build_date() }
+        Self {
+            source: Source::Set(Arc::new(AtomicI64::new(now))),
+            build: build_date(),
+        }
     }
 
     /// Sets a fixed clock; the system's clock is not ours to set, and stays.
@@ -132,7 +138,10 @@ mod tests {
         let build = clock.build_date();
         assert!(build > 1_700_000_000, "the build date is {build}");
         for later in [0, DAY, 14 * YEAR] {
-            assert_eq!(Clock::fixed(build + later).believable(), Some(build + later));
+            assert_eq!(
+                Clock::fixed(build + later).believable(),
+                Some(build + later)
+            );
         }
     }
 

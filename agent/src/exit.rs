@@ -30,14 +30,29 @@ impl Exit {
     /// All of them, with what they mean, for the help text.
     pub const ALL: [(Exit, &str); 9] = [
         (Exit::Ok, "done"),
-        (Exit::Failed, "it did not work; the sentence on stderr says why"),
+        (
+            Exit::Failed,
+            "it did not work; the sentence on stderr says why",
+        ),
         (Exit::Usage, "the command line or a parameter is wrong"),
-        (Exit::Data, "what was given, or lies on the disk, can't be used"),
-        (Exit::Unavailable, "the agent, the server or a file is not there"),
-        (Exit::Internal, "something inside this program or the system failed"),
+        (
+            Exit::Data,
+            "what was given, or lies on the disk, can't be used",
+        ),
+        (
+            Exit::Unavailable,
+            "the agent, the server or a file is not there",
+        ),
+        (
+            Exit::Internal,
+            "something inside this program or the system failed",
+        ),
         (Exit::Disk, "the disk refused: full, read-only or broken"),
         (Exit::TryAgain, "passing weather: try again later"),
-        (Exit::Permission, "the server or this system does not allow it"),
+        (
+            Exit::Permission,
+            "the server or this system does not allow it",
+        ),
     ];
 
     /// The number.
@@ -77,7 +92,8 @@ mod tests {
 
     #[test]
     fn no_two_exit_codes_are_the_same_number() {
-        let numbers: std::collections::BTreeSet<u8> = Exit::ALL.iter().map(|(exit, _)| exit.number()).collect();
+        let numbers: std::collections::BTreeSet<u8> =
+            Exit::ALL.iter().map(|(exit, _)| exit.number()).collect();
         assert_eq!(numbers.len(), Exit::ALL.len());
         assert!(help().contains("  75  passing weather"));
     }

@@ -24,7 +24,12 @@ pub fn of_device(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
         shadow_port,
-        addresses: os.addresses().iter().take(ADDRESSES_MAX).map(ToString::to_string).collect(),
+        addresses: os
+            .addresses()
+            .iter()
+            .take(ADDRESSES_MAX)
+            .map(ToString::to_string)
+            .collect(),
         secure_mode: snapshot.vnc.secure_mode,
     }
 }
@@ -66,10 +71,15 @@ mod tests {
         let paths = Paths::new(root.path());
         let mut os = Fake::default();
         os.host_name = "ä\n".repeat(200);
-        let (identity, _) = crate::identity::ensure(&paths, &os, &Clock::system()).expect("an identity");
+        let (identity, _) =
+            crate::identity::ensure(&paths, &os, &Clock::system()).expect("an identity");
         let snapshot = Registry::open(&paths, &Files::new()).snapshot();
         let facts = of_device(&identity, &os, &snapshot, Some(5900));
-        assert!(facts.name.len() <= limits::LABEL && !facts.name.contains('\n'), "{}", facts.name);
+        assert!(
+            facts.name.len() <= limits::LABEL && !facts.name.contains('\n'),
+            "{}",
+            facts.name
+        );
         assert_eq!(facts.unit_id.as_str(), "00E0C5A1B2C3");
         assert!(facts.secure_mode);
         assert_eq!(hello(facts, Intent::Link, 3).settings_revision, 3);

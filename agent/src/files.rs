@@ -3,7 +3,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,7 +77,10 @@ pub enum FileError {
 }
 
 impl FileError {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the system's kinds of error grow; unknown ones keep their text")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the system's kinds of error grow; unknown ones keep their text"
+    )]
     fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         // What O_NOFOLLOW answers to a link.
@@ -83,7 +88,9 @@ impl FileError {
             return Self::NotAFile { path };
         }
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { path, source }
+            }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path, source },
             io::ErrorKind::PermissionDenied => Self::Permission { verb, path, source },
             io::ErrorKind::IsADirectory => Self::NotAFile { path },
@@ -119,7 +126,9 @@ pub struct Files {
 
 impl std::fmt::Debug for Files {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Files").field("watched", &self.watch.is_some()).finish()
+        f.debug_struct("Files")
+            .field("watched", &self.watch.is_some())
+            .finish()
     }
 }
 
@@ -131,7 +140,9 @@ impl Files {
 
     /// Files whose every step is first put to `watch`; an error from it stops the step as a broken disk would.
     pub fn watched(watch: impl Fn(Step, &Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self { watch: Some(Arc::new(watch)) }
+        Self {
+            watch: Some(Arc::new(watch)),
+        }
     }
 
     fn step(&self, step: Step, path: &Path) -> io::Result<()> {
@@ -144,12 +155,16 @@ impl Files {
     /// Writes a file as a whole: afterwards there is the new file, or, after an error, the old one as it was.
     pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         let failed = |source| FileError::new("write", path, source);
-        let temporary = temporary_of(path).ok_or_else(|| FileError::NotAFile { path: path.to_owned() })?;
+        let temporary = temporary_of(path).ok_or_else(|| FileError::NotAFile {
+            path: path.to_owned(),
+        })?;
         let directory = path.parent().unwrap_or(Path::new("/"));
-        let written = self.write_temporary(&temporary, bytes, mode).and_then(|()| {
-            self.step(Step::Rename, path)?;
-            std::fs::rename(&temporary, path)
-        });
+        let written = self
+            .write_temporary(&temporary, bytes, mode)
+            .and_then(|()| {
+                self.step(Step::Rename, path)?;
+                std::fs::rename(&temporary, path)
+            });
         if let Err(source) = written {
             // As good as it gets: a neighbour that stays behind is replaced by the next write.
             if self.step(Step::Remove, &temporary).is_ok() {
@@ -178,6 +193,7 @@ impl Files {
             }
             other => other?,
         };
+        give_to_owner(&file, temporary)?;
         self.step(Step::Write, temporary)?;
         file.write_all(bytes)?;
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
@@ -192,20 +208,38 @@ impl Files {
 
     /// Gives a file another name in one step, replacing what had it.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        let renamed = self.step(Step::Rename, to).and_then(|()| std::fs::rename(from, to));
-        let synced = renamed.and_then(|()| self.sync_directory(to.parent().unwrap_or(Path::new("/"))));
+        let renamed = self
+            .step(Step::Rename, to)
+            .and_then(|()| std::fs::rename(from, to));
+        let synced =
+            renamed.and_then(|()| self.sync_directory(to.parent().unwrap_or(Path::new("/"))));
         synced.map_err(|source| FileError::new("write", to, source))
     }
 
     /// Removes a file; one that is not there is as good as removed.
     pub fn remove(&self, path: &Path) -> Result<(), FileError> {
-        let removed = self.step(Step::Remove, path).and_then(|()| match std::fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Ok(()) => self.sync_directory(path.parent().unwrap_or(Path::new("/"))),
-            Err(error) => Err(error),
-        });
+        let removed =
+            self.step(Step::Remove, path)
+                .and_then(|()| match std::fs::remove_file(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    Ok(()) => self.sync_directory(path.parent().unwrap_or(Path::new("/"))),
+                    Err(error) => Err(error),
+                });
         removed.map_err(|source| FileError::new("write", path, source))
     }
+}
+
+/// What root writes into the directory of the agent's user must stay readable to that user: “umbra-agent enroll” as root, before
+/// the agent runs.
+fn give_to_owner(file: &File, path: &Path) -> io::Result<()> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    if owner.uid() == 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// `NAME` → `.NAME.new`, in the same directory.
@@ -214,12 +248,15 @@ fn temporary_of(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(format!(".{name}.new")))
 }
 
-/// Makes a directory and those above it where they are missing; the mode is that of every directory that is made.
+/// Makes a directory with this mode where it is missing; those above it are made for everyone to pass through.
 pub fn make_directory(path: &Path, mode: u32) -> Result<(), FileError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
+    let make = |path: &Path, mode| {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(mode).create(path)
+    };
+    let above = path.parent().map_or(Ok(()), |above| make(above, 0o755));
+    above
+        .and_then(|()| make(path, mode))
         .map_err(|source| FileError::new("write", path, source))
 }
 
@@ -235,9 +272,13 @@ pub fn open(path: &Path) -> Result<Option<File>, FileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(FileError::new("read", path, source)),
     };
-    let metadata = file.metadata().map_err(|source| FileError::new("read", path, source))?;
+    let metadata = file
+        .metadata()
+        .map_err(|source| FileError::new("read", path, source))?;
     if !metadata.is_file() {
-        return Err(FileError::NotAFile { path: path.to_owned() });
+        return Err(FileError::NotAFile {
+            path: path.to_owned(),
+        });
     }
     Ok(Some(file))
 }
@@ -258,7 +299,10 @@ pub fn read_open(path: &Path, file: &File, max: usize) -> Result<Vec<u8>, FileEr
         .read_to_end(&mut bytes)
         .map_err(|source| FileError::new("read", path, source))?;
     if bytes.len() > max {
-        return Err(FileError::TooLarge { path: path.to_owned(), max });
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+            max,
+        });
     }
     Ok(bytes)
 }
@@ -270,7 +314,9 @@ pub fn read_text(path: &Path, max: usize) -> Result<Option<String>, FileError> {
     };
     String::from_utf8(bytes)
         .map(Some)
-        .map_err(|_| FileError::NotText { path: path.to_owned() })
+        .map_err(|_| FileError::NotText {
+            path: path.to_owned(),
+        })
 }
 
 #[cfg(test)]
@@ -286,9 +332,14 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("file");
         Files::new().write(&path, b"one", 0o600).expect("written");
-        Files::new().write(&path, b"two", 0o644).expect("written over");
+        Files::new()
+            .write(&path, b"two", 0o644)
+            .expect("written over");
         assert_eq!(read(&path, 10).expect("read").as_deref(), Some(&b"two"[..]));
-        let mode = std::fs::metadata(&path).expect("metadata").permissions().mode();
+        let mode = std::fs::metadata(&path)
+            .expect("metadata")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o644);
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
@@ -317,7 +368,9 @@ mod tests {
                     assert!(error.to_string().contains("disk is full"), "{error}");
                 }
             }
-            Files::new().write(&path, b"later", 0o600).expect("the next write works");
+            Files::new()
+                .write(&path, b"later", 0o600)
+                .expect("the next write works");
         }
         assert_eq!(stopped, 5, "every step was stopped at once");
     }
@@ -325,8 +378,11 @@ mod tests {
     #[test]
     fn links_pipes_directories_and_large_files_are_not_read() {
         let folder = folder();
-        let (plain, link, pipe) =
-            (folder.path().join("plain"), folder.path().join("link"), folder.path().join("pipe"));
+        let (plain, link, pipe) = (
+            folder.path().join("plain"),
+            folder.path().join("link"),
+            folder.path().join("pipe"),
+        );
         std::fs::write(&plain, "12345").expect("written");
         std::os::unix::fs::symlink(&plain, &link).expect("a link");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
@@ -335,9 +391,46 @@ mod tests {
             assert!(error.to_string().contains("not a plain file"), "{error}");
         }
         assert!(matches!(read(&plain, 4), Err(FileError::TooLarge { .. })));
-        assert!(read(&folder.path().join("none"), 4).expect("no error").is_none());
+        assert!(
+            read(&folder.path().join("none"), 4)
+                .expect("no error")
+                .is_none()
+        );
         std::fs::write(&plain, [0xff, 0xfe]).expect("written");
-        assert!(matches!(read_text(&plain, 4), Err(FileError::NotText { .. })));
+        assert!(matches!(
+            read_text(&plain, 4),
+            Err(FileError::NotText { .. })
+        ));
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+        if !nix::unistd::Uid::effective().is_root() {
+            // Nobody else can give files away.
+            return;
+        }
+        let folder = folder();
+        std::os::unix::fs::chown(folder.path(), Some(54_321), Some(54_322)).expect("given away");
+        let path = folder.path().join("file");
+        Files::new().write(&path, b"x", 0o600).expect("written");
+        let metadata = std::fs::metadata(&path).expect("there");
+        assert_eq!((metadata.uid(), metadata.gid()), (54_321, 54_322));
+    }
+
+    #[test]
+    fn only_the_directory_itself_is_closed_to_others() {
+        let folder = folder();
+        make_directory(&folder.path().join("a/b/c"), 0o700).expect("made");
+        let mode = |path: &str| {
+            std::fs::metadata(folder.path().join(path))
+                .expect("there")
+                .mode()
+                & 0o777
+        };
+        assert_eq!(
+            (mode("a"), mode("a/b"), mode("a/b/c")),
+            (0o755, 0o755, 0o700)
+        );
     }
 
     #[test]
@@ -346,6 +439,9 @@ mod tests {
         let path = folder.path().join("file");
         std::fs::write(folder.path().join(".file.new"), "half").expect("written");
         Files::new().write(&path, b"whole", 0o600).expect("written");
-        assert_eq!(read(&path, 10).expect("read").as_deref(), Some(&b"whole"[..]));
+        assert_eq!(
+            read(&path, 10).expect("read").as_deref(),
+            Some(&b"whole"[..])
+        );
     }
 }

@@ -12,21 +12,29 @@ pub mod os;
 pub mod paths;
 
 // Settings, and what people are told.
+pub mod logging;
 pub mod registry;
 pub mod status;
-pub mod logging;
 
-// A device's life.
-pub mod identity;
+// A device's life, stage by stage. Who it is.
 pub mod facts;
+pub mod identity;
+
+// To whom it belongs.
 pub mod enrolment;
+
+// The way to its server.
 pub mod link;
-pub mod session;
+
+// What comes over that way.
 pub mod commands;
+pub mod session;
 
 // From outside, on the device.
 pub mod control;
 pub mod doctor;
 
-pub mod cli;
+// All of it joined, and the door.
 pub mod run;
+
+pub mod cli;

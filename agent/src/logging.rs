@@ -15,7 +15,10 @@ pub struct Logging {
 /// Begins to log at this level; whoever began before stays in charge (in a test).
 pub fn start(level: &str) -> Logging {
     let (filter, handle) = reload::Layer::new(targets(level));
-    let lines = fmt::layer().with_ansi(false).with_target(false).with_writer(std::io::stderr);
+    let lines = fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(std::io::stderr);
     // The service manager stamps each line by itself.
     let in_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let registry = tracing_subscriber::registry().with(filter);

@@ -116,7 +116,10 @@ impl Paths {
 
     /// What the operating system says of itself.
     pub fn os_release(&self) -> [PathBuf; 2] {
-        [self.below("etc/os-release"), self.below("usr/lib/os-release")]
+        [
+            self.below("etc/os-release"),
+            self.below("usr/lib/os-release"),
+        ]
     }
 
     /// The kernel's list of network adapters.
@@ -155,6 +158,9 @@ mod tests {
         ] {
             assert!(path.starts_with("/tmp/device"), "{path:?}");
         }
-        assert_eq!(Paths::new("/").certificate(), Path::new("/wfs/ca-certs/tc_ca.crt"));
+        assert_eq!(
+            Paths::new("/").certificate(),
+            Path::new("/wfs/ca-certs/tc_ca.crt")
+        );
     }
 }

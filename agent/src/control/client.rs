@@ -39,7 +39,9 @@ pub enum ClientError {
     #[error("the agent closed the connection; it may have been stopped")]
     Closed,
     /// An answer of another version.
-    #[error("the agent's answer can't be understood; agent and command line may be of different versions")]
+    #[error(
+        "the agent's answer can't be understood; agent and command line may be of different versions"
+    )]
     Answer,
     /// The system.
     #[error("the connection to the agent failed")]
@@ -58,16 +60,24 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NotRunning`] if nobody answers there.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the system's kinds of error grow; unknown ones keep their text")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the system's kinds of error grow; unknown ones keep their text"
+    )]
     pub async fn connect(paths: &Paths) -> Result<Self, ClientError> {
         let path = paths.socket();
         match UnixStream::connect(&path).await {
             Ok(stream) => {
                 let (reader, writer) = stream.into_split();
-                Ok(Self { reader: BufReader::new(reader), writer })
+                Ok(Self {
+                    reader: BufReader::new(reader),
+                    writer,
+                })
             }
             Err(error) => Err(match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { path },
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    ClientError::NotRunning { path }
+                }
                 io::ErrorKind::PermissionDenied => ClientError::Permission { path },
                 _ => ClientError::Io(error),
             }),
@@ -78,9 +88,15 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; what the agent refuses is an answer, not an error.
-    pub async fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Response, ClientError> {
+    pub async fn ask(
+        &mut self,
+        request: &Request,
+        deadline: Duration,
+    ) -> Result<Response, ClientError> {
         self.send(request).await?;
-        timeout(deadline, self.next()).await.map_err(|_| ClientError::TimedOut)?
+        timeout(deadline, self.next())
+            .await
+            .map_err(|_| ClientError::TimedOut)?
     }
 
     /// Sends a request only; [`Client::next`] has the answers.
@@ -104,7 +120,11 @@ impl Client {
     pub async fn next(&mut self) -> Result<Response, ClientError> {
         let mut line = Vec::new();
         let max = u64::try_from(RESPONSE_MAX).unwrap_or(u64::MAX);
-        match (&mut self.reader).take(max).read_until(b'\n', &mut line).await {
+        match (&mut self.reader)
+            .take(max)
+            .read_until(b'\n', &mut line)
+            .await
+        {
             Ok(0) | Err(_) => Err(ClientError::Closed),
             Ok(_) => serde_json::from_slice(&line).map_err(|_| ClientError::Answer),
         }

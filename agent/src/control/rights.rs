@@ -5,7 +5,9 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 /// Whether this caller may change something: root, the agent's own user, or a member of the group.
 pub fn may_change(uid: u32, gid: u32, group: Option<&str>) -> bool {
-    uid == 0 || uid == Uid::effective().as_raw() || group.is_some_and(|group| is_member(uid, gid, group))
+    uid == 0
+        || uid == Uid::effective().as_raw()
+        || group.is_some_and(|group| is_member(uid, gid, group))
 }
 
 fn is_member(uid: u32, gid: u32, group: &str) -> bool {
@@ -29,7 +31,9 @@ fn is_member(uid: u32, gid: u32, group: &str) -> bool {
 
 /// The sentence for those who may not.
 pub fn advice(group: Option<&str>) -> String {
-    let who = group.map_or(String::new(), |group| format!(" or as a member of the group “{group}”"));
+    let who = group.map_or(String::new(), |group| {
+        format!(" or as a member of the group “{group}”")
+    });
     format!("this user may not do that; try it as root{who}")
 }
 
@@ -48,7 +52,9 @@ mod tests {
     #[test]
     fn members_of_the_group_may() {
         // Every system has the group of root's user; a caller that runs under its ID is a member.
-        let group = Group::from_gid(Gid::from_raw(0)).expect("the list of groups can be read").expect("group 0");
+        let group = Group::from_gid(Gid::from_raw(0))
+            .expect("the list of groups can be read")
+            .expect("group 0");
         assert!(may_change(54_321, 0, Some(&group.name)));
         assert!(!may_change(54_321, 1, Some(&group.name)));
     }

@@ -110,9 +110,14 @@ pub fn bind(paths: &Paths) -> Result<Listening, ControlError> {
     let path = paths.socket();
     let directory = paths.run();
     files::make_directory(&directory, 0o755).map_err(ControlError::File)?;
-    let failed = |source| ControlError::Io { path: path.clone(), source };
+    let failed = |source| ControlError::Io {
+        path: path.clone(),
+        source,
+    };
     let found = std::fs::symlink_metadata(&directory).map_err(failed)?;
-    if !found.is_dir() || (found.uid() != nix::unistd::Uid::effective().as_raw() && found.uid() != 0) {
+    if !found.is_dir()
+        || (found.uid() != nix::unistd::Uid::effective().as_raw() && found.uid() != 0)
+    {
         return Err(ControlError::Directory { path: directory });
     }
     match std::fs::symlink_metadata(&path) {
@@ -131,7 +136,11 @@ pub fn bind(paths: &Paths) -> Result<Listening, ControlError> {
     // Everyone may ask; who may change something is decided per request.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
     let inode = std::fs::symlink_metadata(&path).map_err(failed)?.ino();
-    Ok(Listening { listener, path, inode })
+    Ok(Listening {
+        listener,
+        path,
+        inode,
+    })
 }
 
 /// Answers callers until shutdown resolves.
@@ -201,13 +210,20 @@ impl Places {
             }
             *own += 1;
         }
-        Some(Place { places: self.clone(), stranger: (!entitled).then_some(uid) })
+        Some(Place {
+            places: self.clone(),
+            stranger: (!entitled).then_some(uid),
+        })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self
+            .places
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match self.stranger {
             None => taken.entitled = taken.entitled.saturating_sub(1),
             Some(uid) => {
@@ -230,7 +246,10 @@ async fn attend(stream: UnixStream, context: Context, places: Places) {
     let entitled = rights::may_change(peer.uid(), peer.gid(), group.as_deref());
     let (reader, mut writer) = stream.into_split();
     let Some(_place) = places.take(peer.uid(), entitled) else {
-        let busy = Failure::new(ErrorCode::TryAgain, "too many programs are asking the agent; try again in a moment");
+        let busy = Failure::new(
+            ErrorCode::TryAgain,
+            "too many programs are asking the agent; try again in a moment",
+        );
         let _ = say(&mut writer, &Response::Failed(busy)).await;
         return;
     };
@@ -241,7 +260,11 @@ async fn attend(stream: UnixStream, context: Context, places: Places) {
             Ok(Ok(None) | Err(LineError::Io)) | Err(_) => return,
             Ok(Err(LineError::TooLong)) => {
                 let sentence = format!("a request has at most {REQUEST_MAX} bytes");
-                let _ = say(&mut writer, &Response::Failed(Failure::new(ErrorCode::Usage, sentence))).await;
+                let _ = say(
+                    &mut writer,
+                    &Response::Failed(Failure::new(ErrorCode::Usage, sentence)),
+                )
+                .await;
                 return;
             }
         };
@@ -250,9 +273,9 @@ async fn attend(stream: UnixStream, context: Context, places: Places) {
                 watch(&context, &mut lines, &mut writer).await;
                 return;
             }
-            Ok(request) if request.changes_something() && !entitled => {
-                Response::Failed(Failure::new(ErrorCode::Permission, rights::advice(group.as_deref())))
-            }
+            Ok(request) if request.changes_something() && !entitled => Response::Failed(
+                Failure::new(ErrorCode::Permission, rights::advice(group.as_deref())),
+            ),
             Ok(request) => answer(&context, request).await,
             Err(failure) => Response::Failed(failure),
         };
@@ -263,8 +286,12 @@ async fn attend(stream: UnixStream, context: Context, places: Places) {
 }
 
 fn read(line: &[u8]) -> Result<Request, Failure> {
-    serde_json::from_slice(line)
-        .map_err(|error| Failure::new(ErrorCode::Usage, format!("the request can't be understood ({error})")))
+    serde_json::from_slice(line).map_err(|error| {
+        Failure::new(
+            ErrorCode::Usage,
+            format!("the request can't be understood ({error})"),
+        )
+    })
 }
 
 /// One answer as a line, within the deadline.
@@ -296,13 +323,20 @@ async fn answer(context: &Context, request: Request) -> Response {
     context.registry.reload();
     let result = match request {
         // `Watch` is answered where the connection is.
-        Request::Status {} | Request::Watch {} => return Response::Status(Box::new(context.board.now())),
+        Request::Status {} | Request::Watch {} => {
+            return Response::Status(Box::new(context.board.now()));
+        }
         Request::RegistryList { prefix } => {
             let (entries, problems) = (context.registry.list(&prefix), context.registry.problems());
             return Response::Registry { entries, problems };
         }
         Request::RegistryGet { name } => match context.registry.get(&name) {
-            Ok(entry) => return Response::Registry { entries: vec![entry], problems: context.registry.problems() },
+            Ok(entry) => {
+                return Response::Registry {
+                    entries: vec![entry],
+                    problems: context.registry.problems(),
+                };
+            }
             Err(error) => Err(registry_failure(&error)),
         },
         Request::RegistrySet { name, words } => {
@@ -310,14 +344,24 @@ async fn answer(context: &Context, request: Request) -> Response {
             changed(context.registry.set(&name, &words))
         }
         Request::RegistryReset { name } => changed(context.registry.reset(&name)),
-        Request::Enrol { address, fingerprint, key } => {
+        Request::Enrol {
+            address,
+            fingerprint,
+            key,
+        } => {
             match (
                 HostPort::parse(&address, SERVER_PORT),
                 fingerprint.parse(),
                 FirstAuthKey::parse(key.reveal()),
             ) {
                 (Ok(address), Ok(fingerprint), Ok(key)) => {
-                    act(context, |reply| Action::Enrol { address, fingerprint, key, reply }).await
+                    act(context, |reply| Action::Enrol {
+                        address,
+                        fingerprint,
+                        key,
+                        reply,
+                    })
+                    .await
                 }
                 (Err(error), _, _) => Err(Failure::new(ErrorCode::Usage, error.to_string())),
                 (_, Err(error), _) => Err(Failure::new(ErrorCode::Usage, error.to_string())),
@@ -326,9 +370,16 @@ async fn answer(context: &Context, request: Request) -> Response {
         }
         Request::Leave {} => act(context, |reply| Action::Leave { reply }).await,
         Request::Consent { session, accept } => {
-            act(context, |reply| Action::Consent { session, accept, reply }).await
+            act(context, |reply| Action::Consent {
+                session,
+                accept,
+                reply,
+            })
+            .await
         }
-        Request::EndSession { session } => act(context, |reply| Action::EndSession { session, reply }).await,
+        Request::EndSession { session } => {
+            act(context, |reply| Action::EndSession { session, reply }).await
+        }
     };
     match result {
         Ok(sentence) => Response::Done { sentence },
@@ -337,15 +388,17 @@ async fn answer(context: &Context, request: Request) -> Response {
 }
 
 fn changed(result: Result<crate::registry::Entry, RegistryError>) -> Outcome {
-    result.map(|entry| entry.in_force()).map_err(|error| registry_failure(&error))
+    result
+        .map(|entry| entry.in_force())
+        .map_err(|error| registry_failure(&error))
 }
 
 /// A registry's error as an answer.
 pub(crate) fn registry_failure(error: &RegistryError) -> Failure {
     match error {
-        RegistryError::Unknown { .. } | RegistryError::Value { .. } | RegistryError::LocalOnly { .. } => {
-            Failure::new(ErrorCode::Usage, error.to_string())
-        }
+        RegistryError::Unknown { .. }
+        | RegistryError::Value { .. }
+        | RegistryError::LocalOnly { .. } => Failure::new(ErrorCode::Usage, error.to_string()),
         RegistryError::File(source) => {
             let code = match source {
                 FileError::Permission { .. } => ErrorCode::Permission,
@@ -361,10 +414,23 @@ pub(crate) fn registry_failure(error: &RegistryError) -> Failure {
     }
 }
 
-async fn act(context: &Context, action: impl FnOnce(oneshot::Sender<Outcome>) -> Action) -> Outcome {
+async fn act(
+    context: &Context,
+    action: impl FnOnce(oneshot::Sender<Outcome>) -> Action,
+) -> Outcome {
     let (reply, answer) = oneshot::channel();
-    let stopping = || Failure::new(ErrorCode::Unavailable, "the agent is stopping; try again when it has started");
-    let late = || Failure::new(ErrorCode::TryAgain, "the agent is busy with something else; try again in a moment");
+    let stopping = || {
+        Failure::new(
+            ErrorCode::Unavailable,
+            "the agent is stopping; try again when it has started",
+        )
+    };
+    let late = || {
+        Failure::new(
+            ErrorCode::TryAgain,
+            "the agent is busy with something else; try again in a moment",
+        )
+    };
     match timeout(CALLER_DEADLINE, context.actions.send(action(reply))).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return Err(stopping()),
@@ -390,7 +456,10 @@ enum LineError {
 
 impl Lines {
     fn new(reader: OwnedReadHalf) -> Self {
-        Self { reader, buffer: Vec::new() }
+        Self {
+            reader,
+            buffer: Vec::new(),
+        }
     }
 
     /// The next line without its end. A call that is dropped loses nothing.
@@ -405,7 +474,11 @@ impl Lines {
                 return Err(LineError::TooLong);
             }
             let room = u64::try_from(REQUEST_MAX - self.buffer.len()).unwrap_or(0);
-            match (&mut self.reader).take(room).read_buf(&mut self.buffer).await {
+            match (&mut self.reader)
+                .take(room)
+                .read_buf(&mut self.buffer)
+                .await
+            {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(_) => return Err(LineError::Io),

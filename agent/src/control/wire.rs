@@ -123,7 +123,10 @@ pub struct Failure {
 impl Failure {
     /// A failure with its sentence.
     pub fn new(code: ErrorCode, sentence: impl Into<String>) -> Self {
-        Self { code, sentence: umbra_protocol::refusal::clip(sentence.into()) }
+        Self {
+            code,
+            sentence: umbra_protocol::refusal::clip(sentence.into()),
+        }
     }
 }
 
@@ -172,7 +175,12 @@ mod tests {
         let json = serde_json::to_string(&Request::Status {}).expect("serialises");
         assert_eq!(json, r#"{"request":"status"}"#);
         let read: Request = serde_json::from_str(r#"{"request":"registry_list"}"#).expect("parses");
-        assert_eq!(read, Request::RegistryList { prefix: String::new() });
+        assert_eq!(
+            read,
+            Request::RegistryList {
+                prefix: String::new()
+            }
+        );
         assert!(serde_json::from_str::<Request>(r#"{"request":"status","extra":1}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"request":"nonsense"}"#).is_err());
     }

@@ -16,22 +16,48 @@ pub(super) async fn check(paths: &Paths) -> (Check, Option<Status>) {
     match asked.await {
         Ok(Response::Status(status)) => {
             let verdict = match status.stage {
-                Stage::Starting | Stage::Enrolling | Stage::Connecting | Stage::Online => Verdict::Good,
-                Stage::NotEnrolled | Stage::ManagementOff | Stage::Waiting | Stage::Stopping => Verdict::Warning,
+                Stage::Starting | Stage::Enrolling | Stage::Connecting | Stage::Online => {
+                    Verdict::Good
+                }
+                Stage::NotEnrolled | Stage::ManagementOff | Stage::Waiting | Stage::Stopping => {
+                    Verdict::Warning
+                }
                 Stage::NoIdentity | Stage::Refused => Verdict::Bad,
             };
             let mut check = Check::new(ID, verdict, status.sentence());
-            check.advice = status.stage.advice().filter(|_| verdict != Verdict::Good).map(str::to_owned);
+            check.advice = status
+                .stage
+                .advice()
+                .filter(|_| verdict != Verdict::Good)
+                .map(str::to_owned);
             (check, Some(*status))
         }
-        Ok(Response::Failed(failure)) => (Check::bad(ID, failure.sentence, "Restart the agent."), None),
+        Ok(Response::Failed(failure)) => {
+            (Check::bad(ID, failure.sentence, "Restart the agent."), None)
+        }
         Ok(Response::Registry { .. } | Response::Done { .. }) => (
-            Check::bad(ID, "The agent answers with something else than was asked.", "Update agent and command line."),
+            Check::bad(
+                ID,
+                "The agent answers with something else than was asked.",
+                "Update agent and command line.",
+            ),
             None,
         ),
-        Err(error @ ClientError::NotRunning { .. }) => {
-            (Check::bad(ID, format!("{error}."), "Until then this device can't be shadowed."), None)
-        }
-        Err(error) => (Check::bad(ID, super::chain(&error), "Look into “journalctl -u umbra-agent”."), None),
+        Err(error @ ClientError::NotRunning { .. }) => (
+            Check::bad(
+                ID,
+                format!("{error}."),
+                "Until then this device can't be shadowed.",
+            ),
+            None,
+        ),
+        Err(error) => (
+            Check::bad(
+                ID,
+                super::chain(&error),
+                "Look into “journalctl -u umbra-agent”.",
+            ),
+            None,
+        ),
     }
 }

@@ -12,16 +12,27 @@ pub(super) fn check(patient: &Patient<'_>) -> Check {
     match identity::load(patient.paths) {
         Ok(Some(identity)) => {
             let until = date(identity.not_after());
-            if patient.clock.believable().is_some_and(|now| now + WARN_BEFORE > identity.not_after()) {
+            if patient
+                .clock
+                .believable()
+                .is_some_and(|now| now + WARN_BEFORE > identity.not_after())
+            {
                 return Check::warning(
                     ID,
-                    format!("The certificate of {} is only valid until {until}.", identity.unit_id()),
+                    format!(
+                        "The certificate of {} is only valid until {until}.",
+                        identity.unit_id()
+                    ),
                     "Ask your administrator to renew it (command “renew”); the server accepts both until then.",
                 );
             }
             Check::good(
                 ID,
-                format!("Unit {}, device {}, certificate valid until {until}.", identity.unit_id(), identity.device_id()),
+                format!(
+                    "Unit {}, device {}, certificate valid until {until}.",
+                    identity.unit_id(),
+                    identity.device_id()
+                ),
             )
         }
         Ok(None) => Check::bad(
@@ -29,7 +40,9 @@ pub(super) fn check(patient: &Patient<'_>) -> Check {
             "There is no key with a certificate on this device.",
             "Run “umbra-agent identity” as root or as the agent's user; at boot the agent does it by itself.",
         ),
-        Err(IdentityError::File(error @ FileError::Permission { .. })) => Check::skipped(ID, format!("{error}.")),
+        Err(IdentityError::File(error @ FileError::Permission { .. })) => {
+            Check::skipped(ID, format!("{error}."))
+        }
         Err(error) => Check::bad(
             ID,
             super::chain(&error),

@@ -63,7 +63,12 @@ pub struct Check {
 
 impl Check {
     fn new(id: &str, verdict: Verdict, sentence: impl Into<String>) -> Self {
-        Self { id: id.to_owned(), verdict, sentence: sentence.into(), advice: None }
+        Self {
+            id: id.to_owned(),
+            verdict,
+            sentence: capital(sentence.into()),
+            advice: None,
+        }
     }
 
     fn good(id: &str, sentence: impl Into<String>) -> Self {
@@ -75,11 +80,17 @@ impl Check {
     }
 
     fn warning(id: &str, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { advice: Some(advice.into()), ..Self::new(id, Verdict::Warning, sentence) }
+        Self {
+            advice: Some(advice.into()),
+            ..Self::new(id, Verdict::Warning, sentence)
+        }
     }
 
     fn bad(id: &str, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { advice: Some(advice.into()), ..Self::new(id, Verdict::Bad, sentence) }
+        Self {
+            advice: Some(advice.into()),
+            ..Self::new(id, Verdict::Bad, sentence)
+        }
     }
 }
 
@@ -127,14 +138,24 @@ pub async fn examine(paths: &Paths, files: &Files, clock: &Clock) -> Vec<Check> 
 
 /// The worst verdict.
 pub fn worst(checks: &[Check]) -> Verdict {
-    checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Good)
+    checks
+        .iter()
+        .map(|check| check.verdict)
+        .max()
+        .unwrap_or(Verdict::Good)
 }
 
 /// The checks for a terminal.
 pub fn report(checks: &[Check]) -> String {
     let mut text = String::new();
     for check in checks {
-        let _ = writeln!(text, "{:>4}  {:<18}  {}", check.verdict.word(), check.id, check.sentence);
+        let _ = writeln!(
+            text,
+            "{:>4}  {:<18}  {}",
+            check.verdict.word(),
+            check.id,
+            check.sentence
+        );
         if let Some(advice) = &check.advice {
             let _ = writeln!(text, "{:>4}  {:<18}  → {advice}", "", "");
         }
@@ -146,6 +167,14 @@ pub fn report(checks: &[Check]) -> String {
     };
     let _ = writeln!(text, "{closing}");
     text
+}
+
+/// A clause as the beginning of a sentence.
+fn capital(clause: String) -> String {
+    let mut letters = clause.chars();
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }
 
 /// An error with its causes, as one clause.

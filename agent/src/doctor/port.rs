@@ -16,14 +16,29 @@ pub(super) async fn check(patient: &Patient<'_>) -> Check {
     if !snapshot.vnc.enabled {
         return Check::skipped(ID, "Shadowing is switched off (network.vncserver.enabled).");
     }
-    let address = snapshot.vnc.listen.first().copied().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    if let Some(port) = patient.status.as_ref().and_then(|status| status.shadow_port) {
-        let answered = timeout(DEADLINE, TcpStream::connect(SocketAddr::new(loopback(address), port))).await;
+    let address = snapshot
+        .vnc
+        .listen
+        .first()
+        .copied()
+        .unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    if let Some(port) = patient
+        .status
+        .as_ref()
+        .and_then(|status| status.shadow_port)
+    {
+        let answered = timeout(
+            DEADLINE,
+            TcpStream::connect(SocketAddr::new(loopback(address), port)),
+        )
+        .await;
         return match answered {
             Ok(Ok(_)) => Check::good(ID, format!("Shadowing is accepted on port {port}.")),
             Ok(Err(_)) | Err(_) => Check::bad(
                 ID,
-                format!("The agent says that it accepts shadowing on port {port}, but nobody answers there."),
+                format!(
+                    "The agent says that it accepts shadowing on port {port}, but nobody answers there."
+                ),
                 "A firewall on this device may be in the way.",
             ),
         };

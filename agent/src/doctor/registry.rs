@@ -9,7 +9,11 @@ pub(super) fn check(patient: &Patient<'_>) -> Check {
     match problems.as_slice() {
         [] => Check::good(ID, "All parameters can be read."),
         [first, rest @ ..] => {
-            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+            let more = if rest.is_empty() {
+                String::new()
+            } else {
+                format!(" (and {} more)", rest.len())
+            };
             Check::bad(
                 ID,
                 format!("{first}{more}"),

@@ -17,7 +17,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
     let Ok(Some(enrolled)) = &patient.enrolled else {
-        return vec![Check::skipped(ID, "Without an enrolment there is no server to look for.")];
+        return vec![Check::skipped(
+            ID,
+            "Without an enrolment there is no server to look for.",
+        )];
     };
     let ways = enrolled.ways(&patient.snapshot().manager);
     if ways.is_empty() {
@@ -62,7 +65,10 @@ async fn check(way: &HostPort, enrolled: &Enrolled, clock: &Clock) -> Check {
     if let ([root], false) = (pinned.as_slice(), pinned.iter().any(|root| ours(root))) {
         chain_to_root.push(root.clone());
     }
-    let expected = pinned.iter().find(|root| chain_to_root.iter().any(|presented| presented == *root)).or(pinned.first());
+    let expected = pinned
+        .iter()
+        .find(|root| chain_to_root.iter().any(|presented| presented == *root))
+        .or(pinned.first());
     let expectation = Expectation {
         host: Some(way.host()),
         root_fingerprint: expected.map(|root| *Fingerprint::of_certificate(root).as_bytes()),
@@ -70,7 +76,12 @@ async fn check(way: &HostPort, enrolled: &Enrolled, clock: &Clock) -> Check {
     };
     let findings = diagnosis::diagnose(&chain_to_root, &expectation);
     match diagnosis::first_failure(&findings) {
-        Some(Finding { sentence, advice, .. }) => Check::bad(ID, format!("{way}: {sentence}"), advice.clone()),
-        None => Check::good(ID, format!("{way} answers with the certificates that are pinned.")),
+        Some(Finding {
+            sentence, advice, ..
+        }) => Check::bad(ID, format!("{way}: {sentence}"), advice.clone()),
+        None => Check::good(
+            ID,
+            format!("{way} answers with the certificates that are pinned."),
+        ),
     }
 }

@@ -18,12 +18,15 @@ impl Device {
 
     fn with_identity() -> Self {
         let device = Self::new();
-        crate::identity::ensure(&device.paths, &Fake::default(), &Clock::system()).expect("an identity");
+        crate::identity::ensure(&device.paths, &Fake::default(), &Clock::system())
+            .expect("an identity");
         device
     }
 
     fn set(&self, name: &str, word: &str) {
-        Registry::open(&self.paths, &Files::new()).set(name, &[word.to_owned()]).expect("set");
+        Registry::open(&self.paths, &Files::new())
+            .set(name, &[word.to_owned()])
+            .expect("set");
     }
 
     async fn check(&self, id: &str) -> Check {
@@ -32,7 +35,10 @@ impl Device {
 
     async fn check_at(&self, id: &str, clock: &Clock) -> Check {
         let checks = examine(&self.paths, &Files::new(), clock).await;
-        checks.into_iter().find(|check| check.id == id).expect("such a check")
+        checks
+            .into_iter()
+            .find(|check| check.id == id)
+            .expect("such a check")
     }
 }
 
@@ -41,12 +47,22 @@ async fn a_device_as_it_comes_from_the_factory_is_told_what_to_do_first() {
     let checks = examine(&Device::new().paths, &Files::new(), &Clock::system()).await;
     assert_eq!(worst(&checks), Verdict::Bad);
     for id in ["identity", "agent", "enrolment"] {
-        let check = checks.iter().find(|check| check.id == id).expect("such a check");
-        assert!(check.verdict == Verdict::Bad && check.advice.is_some(), "{check:?}");
+        let check = checks
+            .iter()
+            .find(|check| check.id == id)
+            .expect("such a check");
+        assert!(
+            check.verdict == Verdict::Bad && check.advice.is_some(),
+            "{check:?}"
+        );
     }
     let report = report(&checks);
-    assert!(report.contains("BAD  identity") && report.contains("umbra-agent identity"), "{report}");
-    let ids: std::collections::BTreeSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
+    assert!(
+        report.contains("BAD  identity") && report.contains("umbra-agent identity"),
+        "{report}"
+    );
+    let ids: std::collections::BTreeSet<&str> =
+        checks.iter().map(|check| check.id.as_str()).collect();
     assert_eq!(ids.len(), checks.len(), "two checks have the same id");
 }
 
@@ -54,12 +70,20 @@ async fn a_device_as_it_comes_from_the_factory_is_told_what_to_do_first() {
 async fn looking_changes_nothing() {
     let device = Device::new();
     examine(&device.paths, &Files::new(), &Clock::system()).await;
-    let left = std::fs::read_dir(device.paths.root()).expect("listed").count();
+    let left = std::fs::read_dir(device.paths.root())
+        .expect("listed")
+        .count();
     assert_eq!(left, 0, "the doctor left something behind");
     let device = Device::with_identity();
-    let before = crate::identity::load(&device.paths).expect("readable").expect("there").fingerprint();
+    let before = crate::identity::load(&device.paths)
+        .expect("readable")
+        .expect("there")
+        .fingerprint();
     assert_eq!(device.check("state-writable").await.verdict, Verdict::Good);
-    let after = crate::identity::load(&device.paths).expect("readable").expect("there").fingerprint();
+    let after = crate::identity::load(&device.paths)
+        .expect("readable")
+        .expect("there")
+        .fingerprint();
     assert_eq!(before, after);
     assert!(!device.paths.kept().join("doctor-probe").exists());
 }
@@ -68,11 +92,21 @@ async fn looking_changes_nothing() {
 async fn an_open_key_and_a_wrong_clock_are_named() {
     let device = Device::with_identity();
     assert_eq!(device.check("identity").await.verdict, Verdict::Good);
-    std::fs::set_permissions(device.paths.key(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("set");
+    std::fs::set_permissions(
+        device.paths.key(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    )
+    .expect("set");
     let check = device.check("identity").await;
-    assert!(check.verdict == Verdict::Bad && check.sentence.contains("chmod 600"), "{check:?}");
+    assert!(
+        check.verdict == Verdict::Bad && check.sentence.contains("chmod 600"),
+        "{check:?}"
+    );
     let check = device.check_at("clock", &Clock::fixed(0)).await;
-    assert!(check.verdict == Verdict::Warning && check.sentence.contains("1970-01-01"), "{check:?}");
+    assert!(
+        check.verdict == Verdict::Warning && check.sentence.contains("1970-01-01"),
+        "{check:?}"
+    );
 }
 
 #[tokio::test]
@@ -80,7 +114,10 @@ async fn a_wrong_line_in_the_registry_is_shown() {
     let device = Device::with_identity();
     std::fs::write(device.paths.registry(), "network.vncserver.enabled = 1\n").expect("written");
     let check = device.check("registry").await;
-    assert!(check.verdict == Verdict::Bad && check.sentence.contains("line 1"), "{check:?}");
+    assert!(
+        check.verdict == Verdict::Bad && check.sentence.contains("line 1"),
+        "{check:?}"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +128,10 @@ async fn a_vnc_server_that_greets_is_good_and_anything_else_is_not() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     device.set("umbra.vncserver.upstream", &format!("tcp:{address}"));
-    for (greeting, verdict) in [(&b"RFB 003.008\n"[..], Verdict::Good), (b"SSH-2.0-x\r\n12345678", Verdict::Bad)] {
+    for (greeting, verdict) in [
+        (&b"RFB 003.008\n"[..], Verdict::Good),
+        (b"SSH-2.0-x\r\n12345678", Verdict::Bad),
+    ] {
         let serve = async {
             let (mut stream, _) = listener.accept().await.expect("a caller");
             // The caller may leave in the middle of it.
@@ -119,7 +159,13 @@ async fn a_port_that_another_program_has_is_named() {
         device.set(name, &value);
     }
     let check = device.check("shadowing-port").await;
-    assert!(check.verdict == Verdict::Bad && check.sentence.contains(&port.to_string()), "{check:?}");
+    assert!(
+        check.verdict == Verdict::Bad && check.sentence.contains(&port.to_string()),
+        "{check:?}"
+    );
     drop(taken);
-    assert_eq!(device.check("shadowing-port").await.verdict, Verdict::Warning);
+    assert_eq!(
+        device.check("shadowing-port").await.verdict,
+        Verdict::Warning
+    );
 }

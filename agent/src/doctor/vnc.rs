@@ -17,7 +17,8 @@ pub(super) async fn check(patient: &Patient<'_>) -> Check {
             "Shadowing is switched off (network.vncserver.enabled), so no VNC server is needed.",
         );
     }
-    let advice = "Check umbra.vncserver.upstream, umbra.vncserver.command and umbra.vncserver.environment.";
+    let advice =
+        "Check umbra.vncserver.upstream, umbra.vncserver.command and umbra.vncserver.environment.";
     let connected = match snapshot.vnc.vnc_server() {
         Ok(server) => server.connect(Instant::now() + DEADLINE).await,
         Err(error) => Err(error),

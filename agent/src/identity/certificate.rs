@@ -2,8 +2,8 @@
 //! refuse it, and whoever trusts it must never trust what it signs.
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::pki_types::pem::PemObject as _;
@@ -31,7 +31,8 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn generate() -> Result<Self, IdentityError> {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| IdentityError::Making)?;
+        let pair =
+            KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| IdentityError::Making)?;
         let pem = Zeroizing::new(pair.serialize_pem());
         Self::read(&pem).map_err(|_| IdentityError::Making)
     }
@@ -44,10 +45,18 @@ impl Key {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| "it holds no “-----BEGIN PRIVATE KEY-----” block that can be read")?;
         let der = Zeroizing::new(der.secret_pkcs8_der().to_vec());
-        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der.as_slice()), &PKCS_ECDSA_P256_SHA256)
-            .map_err(|_| "its key is damaged, or not an ECDSA P-256 key")?;
+        let pair = KeyPair::from_pkcs8_der_and_sign_algo(
+            &PrivatePkcs8KeyDer::from(der.as_slice()),
+            &PKCS_ECDSA_P256_SHA256,
+        )
+        .map_err(|_| "its key is damaged, or not an ECDSA P-256 key")?;
         let public = rcgen::PublicKeyData::subject_public_key_info(&pair);
-        Ok(Self { pem: Zeroizing::new(pem.to_owned()), der, public, pair })
+        Ok(Self {
+            pem: Zeroizing::new(pem.to_owned()),
+            der,
+            public,
+            pair,
+        })
     }
 
     pub(super) fn device_id(&self) -> DeviceId {
@@ -55,23 +64,38 @@ impl Key {
     }
 
     /// A self-signed certificate for this key.
-    pub(super) fn certify(&self, unit_id: &UnitId, clock: &Clock) -> Result<Certificate, IdentityError> {
+    pub(super) fn certify(
+        &self,
+        unit_id: &UnitId,
+        clock: &Clock,
+    ) -> Result<Certificate, IdentityError> {
         let making = |_| IdentityError::Making;
         let mut serial = [0; 16];
-        SystemRandom::new().fill(&mut serial).map_err(|_| IdentityError::Making)?;
+        SystemRandom::new()
+            .fill(&mut serial)
+            .map_err(|_| IdentityError::Making)?;
         // A serial number is positive and never begins with a zero byte.
         serial[0] = (serial[0] & 0x7f) | 0x40;
         let (not_before, not_after) = validity(clock);
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, unit_id.as_str());
-        params.subject_alt_names = vec![SanType::DnsName(dns_name(unit_id).try_into().map_err(making)?)];
+        params
+            .distinguished_name
+            .push(DnType::CommonName, unit_id.as_str());
+        params.subject_alt_names = vec![SanType::DnsName(
+            dns_name(unit_id).try_into().map_err(making)?,
+        )];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = OffsetDateTime::from_unix_timestamp(not_before).map_err(|_| IdentityError::Making)?;
-        params.not_after = OffsetDateTime::from_unix_timestamp(not_after).map_err(|_| IdentityError::Making)?;
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.not_before =
+            OffsetDateTime::from_unix_timestamp(not_before).map_err(|_| IdentityError::Making)?;
+        params.not_after =
+            OffsetDateTime::from_unix_timestamp(not_after).map_err(|_| IdentityError::Making)?;
         let certificate = params.self_signed(&self.pair).map_err(making)?;
         Certificate::read(&certificate.pem()).map_err(|_| IdentityError::Making)
     }
@@ -88,9 +112,16 @@ fn validity(clock: &Clock) -> (i64, i64) {
 /// The unit ID as a DNS name: no underscores in those, and no dots or dashes at the ends.
 fn dns_name(unit_id: &UnitId) -> String {
     let name = unit_id.as_str().to_ascii_lowercase().replace('_', "-");
-    let labels: Vec<&str> =
-        name.split('.').map(|label| label.trim_matches('-')).filter(|label| !label.is_empty()).collect();
-    if labels.is_empty() { "device".to_owned() } else { labels.join(".") }
+    let labels: Vec<&str> = name
+        .split('.')
+        .map(|label| label.trim_matches('-'))
+        .filter(|label| !label.is_empty())
+        .collect();
+    if labels.is_empty() {
+        "device".to_owned()
+    } else {
+        labels.join(".")
+    }
 }
 
 /// A certificate that could be read.
@@ -106,6 +137,10 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
+    pub(super) fn device_id(&self) -> DeviceId {
+        DeviceId::from_bytes(sha256(&self.public))
+    }
+
     /// Reads a PEM file's text; the error says what is wrong with it.
     pub(super) fn read(pem: &str) -> Result<Self, &'static str> {
         if pem.trim().is_empty() {
@@ -113,7 +148,8 @@ impl Certificate {
         }
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| "it holds no “-----BEGIN CERTIFICATE-----” block that can be read")?;
-        let (rest, parsed) = X509Certificate::from_der(&der).map_err(|_| "it holds no X.509 certificate")?;
+        let (rest, parsed) =
+            X509Certificate::from_der(&der).map_err(|_| "it holds no X.509 certificate")?;
         if !rest.is_empty() {
             return Err("it holds more than one certificate in one block");
         }
@@ -124,8 +160,10 @@ impl Certificate {
             .and_then(|name| name.as_str().ok())
             .and_then(|name| name.parse().ok());
         let public = parsed.public_key().raw.to_vec();
-        let (not_before, not_after) =
-            (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        let (not_before, not_after) = (
+            parsed.validity().not_before.timestamp(),
+            parsed.validity().not_after.timestamp(),
+        );
         Ok(Self {
             pem: pem.to_owned(),
             fingerprint: Fingerprint::of_certificate(&der),
@@ -162,22 +200,41 @@ mod tests {
         let (key, certificate) = made(&Clock::system());
         let (_, parsed) = X509Certificate::from_der(&certificate.der).expect("it parses");
         assert_eq!(parsed.version(), x509_parser::x509::X509Version::V3);
-        let basic = parsed.basic_constraints().expect("readable").expect("present");
+        let basic = parsed
+            .basic_constraints()
+            .expect("readable")
+            .expect("present");
         assert!(!basic.value.ca);
         let usage = parsed.key_usage().expect("readable").expect("present");
         assert!(usage.value.digital_signature() && !usage.value.key_cert_sign());
-        let extended = parsed.extended_key_usage().expect("readable").expect("present");
+        let extended = parsed
+            .extended_key_usage()
+            .expect("readable")
+            .expect("present");
         assert!(extended.value.server_auth && extended.value.client_auth);
-        let names = &parsed.subject_alternative_name().expect("readable").expect("present").value.general_names;
-        assert!(matches!(names.as_slice(), [GeneralName::DNSName("00e0c5a1b2c3")]), "{names:?}");
-        assert_eq!(certificate.unit_id.as_ref().map(UnitId::as_str), Some("00E0C5A1B2C3"));
+        let names = &parsed
+            .subject_alternative_name()
+            .expect("readable")
+            .expect("present")
+            .value
+            .general_names;
+        assert!(
+            matches!(names.as_slice(), [GeneralName::DNSName("00e0c5a1b2c3")]),
+            "{names:?}"
+        );
+        assert_eq!(
+            certificate.unit_id.as_ref().map(UnitId::as_str),
+            Some("00E0C5A1B2C3")
+        );
         assert_eq!(certificate.public, key.public);
         let public = ring::signature::UnparsedPublicKey::new(
             &ring::signature::ECDSA_P256_SHA256_ASN1,
             &parsed.public_key().subject_public_key.data,
         );
         let signed = parsed.tbs_certificate.as_ref();
-        public.verify(signed, &parsed.signature_value.data).expect("signed by its own key");
+        public
+            .verify(signed, &parsed.signature_value.data)
+            .expect("signed by its own key");
     }
 
     #[test]
@@ -186,7 +243,10 @@ mod tests {
         for wrong in [0, -5, build - 400 * 86_400, 4_070_908_800, i64::MAX] {
             let (_, certificate) = made(&Clock::fixed(wrong));
             assert_eq!(certificate.not_before, build, "clock {wrong}");
-            assert!(certificate.not_after > build + 19 * YEAR && certificate.not_after < build + 21 * YEAR);
+            assert!(
+                certificate.not_after > build + 19 * YEAR
+                    && certificate.not_after < build + 21 * YEAR
+            );
         }
         let (_, late) = made(&Clock::fixed(build + 10 * YEAR));
         assert!(late.not_before == build && late.not_after > build + 29 * YEAR);
@@ -204,11 +264,17 @@ mod tests {
 
     #[test]
     fn every_unit_id_has_a_dns_name() {
-        for (unit_id, name) in [("AB_C", "ab-c"), ("-.-", "device"), ("_", "device"), (".A.-B", "a.b")] {
+        for (unit_id, name) in [
+            ("AB_C", "ab-c"),
+            ("-.-", "device"),
+            ("_", "device"),
+            (".A.-B", "a.b"),
+        ] {
             let unit_id: UnitId = unit_id.parse().expect("a unit ID");
             assert_eq!(dns_name(&unit_id), name);
             let key = Key::generate().expect("a key");
-            key.certify(&unit_id, &Clock::system()).expect("a certificate");
+            key.certify(&unit_id, &Clock::system())
+                .expect("a certificate");
         }
     }
 
@@ -228,11 +294,15 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
             base64(half)
         );
-        assert_eq!(Certificate::read(&wrapped).err(), Some("it holds no X.509 certificate"));
+        assert_eq!(
+            Certificate::read(&wrapped).err(),
+            Some("it holds no X.509 certificate")
+        );
     }
 
     fn base64(bytes: &[u8]) -> String {
-        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        const DIGITS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let digit = |n: u32| char::from(DIGITS[usize::try_from(n & 63).expect("small")]);
         bytes
             .chunks_exact(3)

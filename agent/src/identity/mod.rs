@@ -42,8 +42,18 @@ struct Inner {
 impl DeviceIdentity {
     fn new(key: Key, certificate: Certificate, fallback: &UnitId) -> Result<Self, IdentityError> {
         let tls = TlsIdentity::from_pem(&certificate.pem, &key.pem).map_err(IdentityError::Tls)?;
-        let unit_id = certificate.unit_id.clone().unwrap_or_else(|| fallback.clone());
-        Ok(Self { inner: Arc::new(Inner { certificate, key, unit_id, tls }) })
+        let unit_id = certificate
+            .unit_id
+            .clone()
+            .unwrap_or_else(|| fallback.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                certificate,
+                key,
+                unit_id,
+                tls,
+            }),
+        })
     }
 
     /// The certificate, PEM.
@@ -94,11 +104,15 @@ impl DeviceIdentity {
     /// Signs with the private key (ECDSA P-256, SHA-256, ASN.1).
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, IdentityError> {
         let random = SystemRandom::new();
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.inner.key.der, &random)
-            .ok()
-            .and_then(|pair| pair.sign(&random, message).ok())
-            .map(|signature| signature.as_ref().to_vec())
-            .ok_or(IdentityError::Making)
+        EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_ASN1_SIGNING,
+            &self.inner.key.der,
+            &random,
+        )
+        .ok()
+        .and_then(|pair| pair.sign(&random, message).ok())
+        .map(|signature| signature.as_ref().to_vec())
+        .ok_or(IdentityError::Making)
     }
 
     /// The facts for the status.
@@ -114,7 +128,12 @@ impl DeviceIdentity {
 
 impl std::fmt::Debug for DeviceIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DeviceIdentity({}, {})", self.unit_id(), self.device_id())
+        write!(
+            f,
+            "DeviceIdentity({}, {})",
+            self.unit_id(),
+            self.device_id()
+        )
     }
 }
 
@@ -152,8 +171,12 @@ impl Reason {
         match self {
             Reason::Completed => "a change that a power cut had interrupted was completed",
             Reason::CertificateMissing => "the certificate was missing; the key got a new one",
-            Reason::CertificateUnreadable => "the certificate could not be read; the key got a new one",
-            Reason::Mismatch => "key and certificate did not belong together; the key got a new certificate",
+            Reason::CertificateUnreadable => {
+                "the certificate could not be read; the key got a new one"
+            }
+            Reason::Mismatch => {
+                "key and certificate did not belong together; the key got a new certificate"
+            }
             Reason::KeyMissing => "the key was missing; both were made anew",
             Reason::Asked => "both were made anew because somebody asked for it",
         }
@@ -199,6 +222,12 @@ pub enum IdentityError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The certificate can't be read.
+    #[error("{} is not a certificate; “umbra-agent identity” makes a new one for the device's key", .path.display())]
+    CertificateDamaged {
+        /// Which file.
+        path: PathBuf,
+    },
     /// This device was taken on by a server with a key that is gone.
     #[error(
         "the private key {} is gone, but a server has taken this device on with it. Put the file back, or make a new identity \
@@ -225,7 +254,9 @@ pub enum IdentityError {
     #[error("there is no new certificate that could take the place of the present one")]
     NoNext,
     /// The system gave no random numbers, or a library failed.
-    #[error("the key or the certificate could not be made; the system may be out of random numbers")]
+    #[error(
+        "the key or the certificate could not be made; the system may be out of random numbers"
+    )]
     Making,
     /// The TLS library does not take the pair.
     #[error("key and certificate can't be used for connections")]
@@ -242,6 +273,7 @@ impl IdentityError {
         match self {
             IdentityError::KeyOpen { .. }
             | IdentityError::KeyDamaged { .. }
+            | IdentityError::CertificateDamaged { .. }
             | IdentityError::KeyLost { .. }
             | IdentityError::Mismatch { .. }
             | IdentityError::Tls(_) => Exit::Data,
@@ -258,7 +290,11 @@ impl IdentityError {
 ///
 /// # Errors
 /// [`IdentityError`]: whatever is on the disk is left as it is then.
-pub fn ensure(paths: &Paths, os: &dyn Os, clock: &Clock) -> Result<(DeviceIdentity, Done), IdentityError> {
+pub fn ensure(
+    paths: &Paths,
+    os: &dyn Os,
+    clock: &Clock,
+) -> Result<(DeviceIdentity, Done), IdentityError> {
     ensure_with(paths, &Files::new(), os, clock)
 }
 
@@ -281,6 +317,39 @@ pub fn ensure_with(
 /// [`IdentityError`], as [`ensure`] would.
 pub fn load(paths: &Paths) -> Result<Option<DeviceIdentity>, IdentityError> {
     store::load(paths)
+}
+
+/// The certificate alone, which every user of the device may read.
+#[derive(Clone, Debug)]
+pub struct CertificateFacts {
+    /// PEM.
+    pub pem: String,
+    /// The label on the device, where the certificate names one.
+    pub unit_id: Option<UnitId>,
+    /// SHA-256 of the public key.
+    pub device_id: DeviceId,
+    /// SHA-256 of the certificate.
+    pub fingerprint: Fingerprint,
+    /// From when on it is valid, seconds since 1970.
+    pub not_before: i64,
+    /// Until when it is valid, seconds since 1970.
+    pub not_after: i64,
+}
+
+/// The certificate on the disk; nothing if there is none.
+///
+/// # Errors
+/// [`IdentityError`] if it can't be read.
+pub fn load_certificate(paths: &Paths) -> Result<Option<CertificateFacts>, IdentityError> {
+    let certificate = store::certificate(paths)?;
+    Ok(certificate.map(|certificate| CertificateFacts {
+        device_id: certificate.device_id(),
+        unit_id: certificate.unit_id,
+        fingerprint: certificate.fingerprint,
+        not_before: certificate.not_before,
+        not_after: certificate.not_after,
+        pem: certificate.pem,
+    }))
 }
 
 /// Makes a new identity in place of whatever is there. A server that knew the old one will not know this one.
@@ -310,7 +379,10 @@ pub fn propose_next(
 ///
 /// # Errors
 /// [`IdentityError`] if it can't be read.
-pub fn pending_next(paths: &Paths, present: &DeviceIdentity) -> Result<Option<DeviceIdentity>, IdentityError> {
+pub fn pending_next(
+    paths: &Paths,
+    present: &DeviceIdentity,
+) -> Result<Option<DeviceIdentity>, IdentityError> {
     store::pending(paths, present.unit_id())
 }
 

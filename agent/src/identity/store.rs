@@ -45,16 +45,30 @@ enum OnDisk {
 impl<'a> Store<'a> {
     pub(super) fn open(paths: &'a Paths, files: &'a Files) -> Result<Self, IdentityError> {
         files::make_directory(&paths.kept(), 0o700).map_err(IdentityError::File)?;
-        files::make_directory(&paths.certificate_directory(), 0o755).map_err(IdentityError::File)?;
+        files::make_directory(&paths.certificate_directory(), 0o755)
+            .map_err(IdentityError::File)?;
         let failed = |source| {
-            IdentityError::File(files::FileError::Other { verb: "lock", path: paths.kept(), source })
+            IdentityError::File(files::FileError::Other {
+                verb: "lock",
+                path: paths.kept(),
+                source,
+            })
         };
         let directory = std::fs::File::open(paths.kept()).map_err(failed)?;
-        let lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))?;
-        Ok(Self { paths, files, _lock: lock })
+        let lock = Flock::lock(directory, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| failed(errno.into()))?;
+        Ok(Self {
+            paths,
+            files,
+            _lock: lock,
+        })
     }
 
-    pub(super) fn ensure(&self, os: &dyn Os, clock: &Clock) -> Result<(DeviceIdentity, Done), IdentityError> {
+    pub(super) fn ensure(
+        &self,
+        os: &dyn Os,
+        clock: &Clock,
+    ) -> Result<(DeviceIdentity, Done), IdentityError> {
         let key = read_key(&self.paths.key())?;
         let certificate = read_certificate(&self.paths.certificate())?;
         let next = read_pair(&self.paths.next_key(), &self.paths.next_certificate());
@@ -72,7 +86,10 @@ impl<'a> Store<'a> {
                 return Ok((DeviceIdentity::new(key, good, &unit_id)?, Done::Kept));
             }
             (Some(_), OnDisk::Good(_)) if enrolled => {
-                return Err(IdentityError::Mismatch { key: self.paths.key(), certificate: self.paths.certificate() });
+                return Err(IdentityError::Mismatch {
+                    key: self.paths.key(),
+                    certificate: self.paths.certificate(),
+                });
             }
             (Some(key), certificate) => {
                 let unit_id = unit_id(&key)?;
@@ -89,7 +106,11 @@ impl<'a> Store<'a> {
                 self.promote_next()?;
                 Reason::Completed
             }
-            (None, _) if enrolled => return Err(IdentityError::KeyLost { path: self.paths.key() }),
+            (None, _) if enrolled => {
+                return Err(IdentityError::KeyLost {
+                    path: self.paths.key(),
+                });
+            }
             (None, certificate) => {
                 self.make(os, clock, Some(certificate))?;
                 match certificate {
@@ -101,14 +122,23 @@ impl<'a> Store<'a> {
         Ok((self.current(os)?, Done::Replaced(reason)))
     }
 
-    pub(super) fn replace(&self, os: &dyn Os, clock: &Clock) -> Result<DeviceIdentity, IdentityError> {
+    pub(super) fn replace(
+        &self,
+        os: &dyn Os,
+        clock: &Clock,
+    ) -> Result<DeviceIdentity, IdentityError> {
         let certificate = read_certificate(&self.paths.certificate())?;
         self.make(os, clock, Some(&certificate))?;
         self.current(os)
     }
 
     /// A wholly new pair takes the place of whatever is there.
-    fn make(&self, os: &dyn Os, clock: &Clock, present: Option<&OnDisk>) -> Result<(), IdentityError> {
+    fn make(
+        &self,
+        os: &dyn Os,
+        clock: &Clock,
+        present: Option<&OnDisk>,
+    ) -> Result<(), IdentityError> {
         let key = Key::generate()?;
         let unit_id = self.unit_id(present, os, &key)?;
         let certificate = key.certify(&unit_id, clock)?;
@@ -122,7 +152,9 @@ impl<'a> Store<'a> {
         kind: Next,
         clock: &Clock,
     ) -> Result<DeviceIdentity, IdentityError> {
-        if let Some((key, certificate)) = read_pair(&self.paths.next_key(), &self.paths.next_certificate()) {
+        if let Some((key, certificate)) =
+            read_pair(&self.paths.next_key(), &self.paths.next_certificate())
+        {
             let same_key = key.device_id() == present.device_id();
             if same_key == (kind == Next::Renew) {
                 return DeviceIdentity::new(key, certificate, present.unit_id());
@@ -138,17 +170,23 @@ impl<'a> Store<'a> {
     }
 
     pub(super) fn promote_next(&self) -> Result<DeviceIdentity, IdentityError> {
-        let (key, certificate) =
-            read_pair(&self.paths.next_key(), &self.paths.next_certificate()).ok_or(IdentityError::NoNext)?;
-        self.files.rename(&self.paths.next_key(), &self.paths.key()).map_err(IdentityError::File)?;
+        let (key, certificate) = read_pair(&self.paths.next_key(), &self.paths.next_certificate())
+            .ok_or(IdentityError::NoNext)?;
+        self.files
+            .rename(&self.paths.next_key(), &self.paths.key())
+            .map_err(IdentityError::File)?;
         self.move_next_certificate()?;
         let fallback = fallback_unit_id(&key)?;
         DeviceIdentity::new(key, certificate, &fallback)
     }
 
     pub(super) fn discard_next(&self) -> Result<(), IdentityError> {
-        self.files.remove(&self.paths.next_certificate()).map_err(IdentityError::File)?;
-        self.files.remove(&self.paths.next_key()).map_err(IdentityError::File)
+        self.files
+            .remove(&self.paths.next_certificate())
+            .map_err(IdentityError::File)?;
+        self.files
+            .remove(&self.paths.next_key())
+            .map_err(IdentityError::File)
     }
 
     fn move_next_certificate(&self) -> Result<(), IdentityError> {
@@ -159,13 +197,21 @@ impl<'a> Store<'a> {
 
     /// The old next certificate goes first and the new one comes last: a whole next pair is always one that belongs together.
     fn write_next(&self, key: &Key, certificate: &Certificate) -> Result<(), IdentityError> {
-        self.files.remove(&self.paths.next_certificate()).map_err(IdentityError::File)?;
+        self.files
+            .remove(&self.paths.next_certificate())
+            .map_err(IdentityError::File)?;
         self.write(&self.paths.next_key(), &key.pem, KEY_MODE)?;
-        self.write(&self.paths.next_certificate(), &certificate.pem, CERTIFICATE_MODE)
+        self.write(
+            &self.paths.next_certificate(),
+            &certificate.pem,
+            CERTIFICATE_MODE,
+        )
     }
 
     fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
-        self.files.write(path, text.as_bytes(), mode).map_err(IdentityError::File)
+        self.files
+            .write(path, text.as_bytes(), mode)
+            .map_err(IdentityError::File)
     }
 
     /// Whether a change of the pair was cut off after its first rename: then the next key has gone to the present key's name,
@@ -186,7 +232,12 @@ impl<'a> Store<'a> {
 
     /// The unit ID: the one that was chosen once, else the one in the certificate, else chosen now. It is kept, so that a dock or
     /// another network adapter never changes it.
-    fn unit_id(&self, certificate: Option<&OnDisk>, os: &dyn Os, key: &Key) -> Result<UnitId, IdentityError> {
+    fn unit_id(
+        &self,
+        certificate: Option<&OnDisk>,
+        os: &dyn Os,
+        key: &Key,
+    ) -> Result<UnitId, IdentityError> {
         let path = self.paths.unit_id();
         let kept = files::read_text(&path, 256).map_err(IdentityError::File)?;
         if let Some(unit_id) = kept.and_then(|text| text.trim().parse().ok()) {
@@ -208,7 +259,9 @@ impl<'a> Store<'a> {
 /// For a machine without a network adapter of its own: from its key.
 fn fallback_unit_id(key: &Key) -> Result<UnitId, IdentityError> {
     let digits: String = key.device_id().to_string().chars().take(12).collect();
-    format!("K{digits}").parse().map_err(|_| IdentityError::Making)
+    format!("K{digits}")
+        .parse()
+        .map_err(|_| IdentityError::Making)
 }
 
 pub(super) fn load(paths: &Paths) -> Result<Option<DeviceIdentity>, IdentityError> {
@@ -218,15 +271,29 @@ pub(super) fn load(paths: &Paths) -> Result<Option<DeviceIdentity>, IdentityErro
             let fallback = fallback_unit_id(&key)?;
             DeviceIdentity::new(key, *certificate, &fallback).map(Some)
         }
-        (Some(_), OnDisk::Good(_)) => {
-            Err(IdentityError::Mismatch { key: paths.key(), certificate: paths.certificate() })
-        }
+        (Some(_), OnDisk::Good(_)) => Err(IdentityError::Mismatch {
+            key: paths.key(),
+            certificate: paths.certificate(),
+        }),
         (None, OnDisk::Good(_)) => Err(IdentityError::KeyLost { path: paths.key() }),
         (Some(_) | None, OnDisk::Absent | OnDisk::Unreadable) => Ok(None),
     }
 }
 
-pub(super) fn pending(paths: &Paths, fallback: &UnitId) -> Result<Option<DeviceIdentity>, IdentityError> {
+pub(super) fn certificate(paths: &Paths) -> Result<Option<Certificate>, IdentityError> {
+    match read_certificate(&paths.certificate())? {
+        OnDisk::Good(certificate) => Ok(Some(*certificate)),
+        OnDisk::Absent => Ok(None),
+        OnDisk::Unreadable => Err(IdentityError::CertificateDamaged {
+            path: paths.certificate(),
+        }),
+    }
+}
+
+pub(super) fn pending(
+    paths: &Paths,
+    fallback: &UnitId,
+) -> Result<Option<DeviceIdentity>, IdentityError> {
     read_pair(&paths.next_key(), &paths.next_certificate())
         .map(|(key, certificate)| DeviceIdentity::new(key, certificate, fallback))
         .transpose()
@@ -242,16 +309,25 @@ fn read_pair(key: &Path, certificate: &Path) -> Option<(Key, Certificate)> {
 }
 
 fn read_key(path: &Path) -> Result<Option<Key>, IdentityError> {
-    let damaged = |problem| IdentityError::KeyDamaged { path: path.to_owned(), problem };
+    let damaged = |problem| IdentityError::KeyDamaged {
+        path: path.to_owned(),
+        problem,
+    };
     let Some(file) = files::open(path).map_err(IdentityError::File)? else {
         return Ok(None);
     };
-    let metadata = file.metadata().map_err(|_| damaged("its owner and mode can't be read"))?;
+    let metadata = file
+        .metadata()
+        .map_err(|_| damaged("its owner and mode can't be read"))?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(IdentityError::KeyOpen { path: path.to_owned(), mode });
+        return Err(IdentityError::KeyOpen {
+            path: path.to_owned(),
+            mode,
+        });
     }
-    let bytes = Zeroizing::new(files::read_open(path, &file, FILE_MAX).map_err(IdentityError::File)?);
+    let bytes =
+        Zeroizing::new(files::read_open(path, &file, FILE_MAX).map_err(IdentityError::File)?);
     let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is not a text"))?;
     Key::read(text).map(Some).map_err(damaged)
 }
@@ -260,6 +336,10 @@ fn read_certificate(path: &Path) -> Result<OnDisk, IdentityError> {
     let Some(bytes) = files::read(path, FILE_MAX).map_err(IdentityError::File)? else {
         return Ok(OnDisk::Absent);
     };
-    let read = String::from_utf8(bytes).ok().and_then(|text| Certificate::read(&text).ok());
-    Ok(read.map_or(OnDisk::Unreadable, |certificate| OnDisk::Good(Box::new(certificate))))
+    let read = String::from_utf8(bytes)
+        .ok()
+        .and_then(|text| Certificate::read(&text).ok());
+    Ok(read.map_or(OnDisk::Unreadable, |certificate| {
+        OnDisk::Good(Box::new(certificate))
+    }))
 }

@@ -78,10 +78,22 @@ mod tests {
 
     #[test]
     fn virtual_adapters_and_made_up_addresses_never_name_a_machine() {
-        let made_up = Adapter { permanent: false, ..adapter("wlan0", 1, Some(Bus::Board), true) };
-        let zero = Adapter { mac: [0; 6], ..adapter("eth0", 0, Some(Bus::Board), false) };
-        let group = Adapter { mac: [1, 0, 0, 0, 0, 1], ..adapter("eth1", 0, Some(Bus::Board), false) };
-        assert_eq!(chosen(&[adapter("tun0", 1, None, false), made_up, zero, group]), None);
+        let made_up = Adapter {
+            permanent: false,
+            ..adapter("wlan0", 1, Some(Bus::Board), true)
+        };
+        let zero = Adapter {
+            mac: [0; 6],
+            ..adapter("eth0", 0, Some(Bus::Board), false)
+        };
+        let group = Adapter {
+            mac: [1, 0, 0, 0, 0, 1],
+            ..adapter("eth1", 0, Some(Bus::Board), false)
+        };
+        assert_eq!(
+            chosen(&[adapter("tun0", 1, None, false), made_up, zero, group]),
+            None
+        );
         assert_eq!(chosen(&[]), None);
     }
 }

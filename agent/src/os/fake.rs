@@ -43,7 +43,10 @@ impl Default for Fake {
 impl Fake {
     /// What was asked for, in order: `reboot`, `shutdown`.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn ask(&self, what: &str, command: &[String]) -> Result<(), OsError> {

@@ -139,7 +139,10 @@ fn os_name(os_release: &str) -> Option<String> {
     };
     let name = field("PRETTY_NAME").or_else(|| field("NAME"))?;
     let name = umbra_protocol::refusal::clip(name);
-    let shown: String = name.chars().take(umbra_protocol::limits::LABEL / 4).collect();
+    let shown: String = name
+        .chars()
+        .take(umbra_protocol::limits::LABEL / 4)
+        .collect();
     (!shown.is_empty()).then_some(shown)
 }
 
@@ -156,7 +159,10 @@ fn run(command: &[String]) -> Result<(), OsError> {
     if !program.starts_with('/') {
         return Err(OsError::NotAbsolute { program });
     }
-    let start = |source| OsError::Start { program: program.clone(), source };
+    let start = |source| OsError::Start {
+        program: program.clone(),
+        source,
+    };
     let mut child = Command::new(&program)
         .args(&command[1..])
         .env_clear()
@@ -171,7 +177,10 @@ fn run(command: &[String]) -> Result<(), OsError> {
             return if status.success() {
                 Ok(())
             } else {
-                Err(OsError::Failed { program, status: status.to_string() })
+                Err(OsError::Failed {
+                    program,
+                    status: status.to_string(),
+                })
             };
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -196,11 +205,19 @@ mod tests {
     fn add(paths: &Paths, name: &str, mac: &str, bus: Option<&str>, assigned: &str) {
         let folder = paths.network_adapters().join(name);
         std::fs::create_dir_all(folder.join("device")).expect("a folder");
-        for (file, text) in [("address", mac), ("type", "1"), ("addr_assign_type", assigned)] {
+        for (file, text) in [
+            ("address", mac),
+            ("type", "1"),
+            ("addr_assign_type", assigned),
+        ] {
             std::fs::write(folder.join(file), format!("{text}\n")).expect("written");
         }
         match bus {
-            Some(bus) => symlink(format!("../../../../bus/{bus}"), folder.join("device/subsystem")).expect("a link"),
+            Some(bus) => symlink(
+                format!("../../../../bus/{bus}"),
+                folder.join("device/subsystem"),
+            )
+            .expect("a link"),
             None => std::fs::remove_dir(folder.join("device")).expect("removed"),
         }
     }
@@ -240,12 +257,19 @@ mod tests {
     fn no_program_is_run_through_the_search_path_or_a_shell() {
         let (root, paths) = machine();
         let linux = Linux::new(paths);
-        for command in [vec![], vec!["reboot".to_owned()], vec!["./reboot".to_owned()]] {
+        for command in [
+            vec![],
+            vec!["reboot".to_owned()],
+            vec!["./reboot".to_owned()],
+        ] {
             let error = linux.reboot(&command).expect_err("refused");
             assert!(error.to_string().contains("absolute path"), "{error}");
         }
         let made = root.path().join("made");
-        let command = ["/usr/bin/touch".to_owned(), format!("{}; echo", made.display())];
+        let command = [
+            "/usr/bin/touch".to_owned(),
+            format!("{}; echo", made.display()),
+        ];
         linux.reboot(&command).expect("touch works");
         assert!(!made.exists(), "the argument went through a shell");
         assert!(root.path().join("made; echo").exists());
@@ -255,9 +279,16 @@ mod tests {
     fn a_program_that_fails_or_is_missing_is_told() {
         let (_root, paths) = machine();
         let linux = Linux::new(paths);
-        let failed = linux.shutdown(&["/bin/false".to_owned()]).expect_err("it fails");
+        let failed = linux
+            .shutdown(&["/bin/false".to_owned()])
+            .expect_err("it fails");
         assert!(failed.to_string().contains("failed"), "{failed}");
-        let missing = linux.shutdown(&["/nowhere/off".to_owned()]).expect_err("missing");
-        assert!(missing.to_string().contains("can't be started"), "{missing}");
+        let missing = linux
+            .shutdown(&["/nowhere/off".to_owned()])
+            .expect_err("missing");
+        assert!(
+            missing.to_string().contains("can't be started"),
+            "{missing}"
+        );
     }
 }

@@ -17,7 +17,11 @@ pub fn markdown() -> String {
          `/wfs/umbra/registry.toml`), then what the server decided. Parameters for “the device only” are refused when the\n\
          server sends them. Changes take effect without a restart.\n",
     );
-    section(&mut text, "Parameters with the field's names", Source::Field);
+    section(
+        &mut text,
+        "Parameters with the field's names",
+        Source::Field,
+    );
     section(&mut text, "Umbra's own parameters", Source::Umbra);
     text
 }

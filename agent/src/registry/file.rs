@@ -26,38 +26,67 @@ pub(super) struct Contents {
 pub(super) fn parse(path: &Path, text: &str) -> Result<Contents, String> {
     let root = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
-        let what = error.message().lines().next().unwrap_or("it is not TOML").to_owned();
-        format!("{}, line {line}: this can't be read as TOML ({what})", path.display())
+        let what = error
+            .message()
+            .lines()
+            .next()
+            .unwrap_or("it is not TOML")
+            .to_owned();
+        format!(
+            "{}, line {line}: this can't be read as TOML ({what})",
+            path.display()
+        )
     })?;
     let mut contents = Contents::default();
     walk(&mut contents, path, text, "", root.get_ref(), 0);
     Ok(contents)
 }
 
-fn walk(contents: &mut Contents, path: &Path, text: &str, prefix: &str, entries: &DeTable<'_>, depth: usize) {
+fn walk(
+    contents: &mut Contents,
+    path: &Path,
+    text: &str,
+    prefix: &str,
+    entries: &DeTable<'_>,
+    depth: usize,
+) {
     for (key, value) in entries {
         let name = format!("{prefix}{}", key.get_ref());
-        if let DeValue::Table(inner) = value.get_ref() {
-            if depth < DEPTH_MAX {
-                walk(contents, path, text, &format!("{name}."), inner, depth + 1);
-                continue;
-            }
+        if let DeValue::Table(inner) = value.get_ref()
+            && depth < DEPTH_MAX
+        {
+            walk(contents, path, text, &format!("{name}."), inner, depth + 1);
+            continue;
         }
-        let place = || format!("{}, line {}", path.display(), line_of(text, key.span().start));
+        let place = || {
+            format!(
+                "{}, line {}",
+                path.display(),
+                line_of(text, key.span().start)
+            )
+        };
         let shown: String = name.escape_debug().take(100).collect();
         let Some(parameter) = table::find(&name) else {
-            let hint = table::nearest(&name).map_or(String::new(), |near| format!("; is “{near}” meant?"));
-            contents.problems.push(format!("{}: there is no parameter “{shown}”{hint}", place()));
+            let hint =
+                table::nearest(&name).map_or(String::new(), |near| format!("; is “{near}” meant?"));
+            contents.problems.push(format!(
+                "{}: there is no parameter “{shown}”{hint}",
+                place()
+            ));
             continue;
         };
-        match read(value.get_ref()).ok_or_else(|| parameter.kind.accepts()).and_then(|value| {
-            parameter.kind.check(&value)?;
-            Ok(value)
-        }) {
+        match read(value.get_ref())
+            .ok_or_else(|| parameter.kind.accepts())
+            .and_then(|value| {
+                parameter.kind.check(&value)?;
+                Ok(value)
+            }) {
             Ok(value) => {
                 contents.values.insert(name, value);
             }
-            Err(accepted) => contents.problems.push(format!("{}: {shown} must be {accepted}", place())),
+            Err(accepted) => contents
+                .problems
+                .push(format!("{}: {shown} must be {accepted}", place())),
         }
     }
 }
@@ -65,7 +94,9 @@ fn walk(contents: &mut Contents, path: &Path, text: &str, prefix: &str, entries:
 fn read(value: &DeValue<'_>) -> Option<Value> {
     match value {
         DeValue::Boolean(value) => Some(Value::Bool(*value)),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::Int),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .map(Value::Int),
         DeValue::String(text) => Some(Value::Text(text.to_string())),
         DeValue::Array(items) => items
             .iter()
@@ -87,7 +118,9 @@ pub(super) fn write(values: &BTreeMap<String, Value>) -> String {
             Value::Bool(value) => toml::Value::Boolean(*value),
             Value::Int(number) => toml::Value::Integer(*number),
             Value::Text(text) => toml::Value::String(text.clone()),
-            Value::List(items) => toml::Value::Array(items.iter().cloned().map(toml::Value::String).collect()),
+            Value::List(items) => {
+                toml::Value::Array(items.iter().cloned().map(toml::Value::String).collect())
+            }
         };
         text.push_str(&format!("{name} = {value}\n"));
     }
@@ -95,7 +128,11 @@ pub(super) fn write(values: &BTreeMap<String, Value>) -> String {
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    text.as_bytes()[..at.min(text.len())]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1
 }
 
 #[cfg(test)]
@@ -134,13 +171,19 @@ mod tests {
     #[test]
     fn an_unreadable_file_is_told_with_its_line() {
         let error = parse(Path::new("registry.toml"), "a = 1\n= broken\n").expect_err("not TOML");
-        assert!(error.starts_with("registry.toml, line 2: this can't be read as TOML"), "{error}");
+        assert!(
+            error.starts_with("registry.toml, line 2: this can't be read as TOML"),
+            "{error}"
+        );
     }
 
     #[test]
     fn what_is_written_reads_back() {
         let mut values = BTreeMap::new();
-        values.insert("umbra.control.group".to_owned(), Value::Text("ada \"x\" \\ ü".into()));
+        values.insert(
+            "umbra.control.group".to_owned(),
+            Value::Text("ada \"x\" \\ ü".into()),
+        );
         values.insert("network.vncserver.enabled".to_owned(), Value::Bool(true));
         values.insert("network.vncserver.port".to_owned(), Value::Int(1));
         values.insert(

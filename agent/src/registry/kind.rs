@@ -64,7 +64,8 @@ impl Upstream {
         }
         if let Some(address) = text.strip_prefix("tcp:") {
             let address: SocketAddr = address.parse().ok()?;
-            return (address.ip().is_loopback() && address.port() > 0).then_some(Self::Tcp(address));
+            return (address.ip().is_loopback() && address.port() > 0)
+                .then_some(Self::Tcp(address));
         }
         let path = text.strip_prefix("unix:")?;
         let good = path.starts_with('/') && path.len() <= SOCKET_PATH_MAX;
@@ -78,18 +79,29 @@ impl Kind {
         let good = match (self, value) {
             (Kind::Bool, Value::Bool(_)) => true,
             (Kind::Int { min, max }, Value::Int(number)) => (*min..=*max).contains(number),
-            (Kind::Text { max }, Value::Text(text)) => is_plain(text) && text.chars().count() <= *max,
+            (Kind::Text { max }, Value::Text(text)) => {
+                is_plain(text) && text.chars().count() <= *max
+            }
             (Kind::Choice(words), Value::Text(text)) => words.contains(&text.as_str()),
             (Kind::Host, Value::Text(text)) => {
                 text.is_empty() || umbra_carrier::address::HostPort::new(text, 1).is_ok()
             }
-            (Kind::Upstream, Value::Text(text)) => is_plain(text) && Upstream::parse(text).is_some(),
-            (Kind::Program { optional }, Value::List(items)) => {
-                are_plain(items) && items.first().map_or(*optional, |program| is_program(program))
+            (Kind::Upstream, Value::Text(text)) => {
+                is_plain(text) && Upstream::parse(text).is_some()
             }
-            (Kind::Environment, Value::List(items)) => are_plain(items) && items.iter().all(|item| is_variable(item)),
+            (Kind::Program { optional }, Value::List(items)) => {
+                are_plain(items)
+                    && items
+                        .first()
+                        .map_or(*optional, |program| is_program(program))
+            }
+            (Kind::Environment, Value::List(items)) => {
+                are_plain(items) && items.iter().all(|item| is_variable(item))
+            }
             (Kind::Addresses, Value::List(items)) => {
-                !items.is_empty() && items.len() <= LIST_MAX && items.iter().all(|item| item.parse::<IpAddr>().is_ok())
+                !items.is_empty()
+                    && items.len() <= LIST_MAX
+                    && items.iter().all(|item| item.parse::<IpAddr>().is_ok())
             }
             (
                 Kind::Bool
@@ -112,11 +124,14 @@ impl Kind {
         match self {
             Kind::Bool => "true or false".to_owned(),
             Kind::Int { min, max } => format!("a whole number from {min} to {max}"),
-            Kind::Text { max } => format!("a text of at most {max} characters, without control characters"),
+            Kind::Text { max } => {
+                format!("a text of at most {max} characters, without control characters")
+            }
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
             Kind::Host => "a host name or IP address, without port, or empty".to_owned(),
             Kind::Program { optional: true } => {
-                "a list: a program by its absolute path, then its arguments; or an empty list".to_owned()
+                "a list: a program by its absolute path, then its arguments; or an empty list"
+                    .to_owned()
             }
             Kind::Program { optional: false } => {
                 "a list: a program by its absolute path, then its arguments".to_owned()
@@ -140,8 +155,16 @@ impl Kind {
                 _ => return Err(self.accepts()),
             },
             Kind::Int { .. } => Value::Int(one()?.parse().map_err(|_| self.accepts())?),
-            Kind::Text { .. } | Kind::Choice(_) | Kind::Host | Kind::Upstream => Value::Text(one()?.to_owned()),
-            Kind::Program { .. } | Kind::Environment | Kind::Addresses => Value::List(words.to_vec()),
+            Kind::Text { .. } | Kind::Choice(_) | Kind::Host | Kind::Upstream => {
+                Value::Text(one()?.to_owned())
+            }
+            // One empty word is how an empty list is typed.
+            Kind::Program { .. } | Kind::Environment | Kind::Addresses if words == [""] => {
+                Value::List(Vec::new())
+            }
+            Kind::Program { .. } | Kind::Environment | Kind::Addresses => {
+                Value::List(words.to_vec())
+            }
         };
         self.check(&value).map(|()| value)
     }
@@ -190,19 +213,46 @@ mod tests {
 
     #[test]
     fn numbers_are_held_to_their_bounds_and_kinds_are_not_mixed() {
-        let port = Kind::Int { min: 1, max: 65_535 };
+        let port = Kind::Int {
+            min: 1,
+            max: 65_535,
+        };
         assert!(port.check(&Value::Int(1)).is_ok() && port.check(&Value::Int(65_535)).is_ok());
-        for wrong in [Value::Int(0), Value::Int(65_536), Value::Int(i64::MIN), text("80"), Value::Bool(true)] {
-            assert_eq!(port.check(&wrong), Err("a whole number from 1 to 65535".to_owned()), "{wrong:?}");
+        for wrong in [
+            Value::Int(0),
+            Value::Int(65_536),
+            Value::Int(i64::MIN),
+            text("80"),
+            Value::Bool(true),
+        ] {
+            assert_eq!(
+                port.check(&wrong),
+                Err("a whole number from 1 to 65535".to_owned()),
+                "{wrong:?}"
+            );
         }
     }
 
     #[test]
     fn a_vnc_server_is_only_looked_for_on_this_machine() {
         assert_eq!(Upstream::parse("spawn"), Some(Upstream::Spawn));
-        assert!(matches!(Upstream::parse("tcp:[::1]:5901"), Some(Upstream::Tcp(_))));
-        assert!(matches!(Upstream::parse("unix:/run/vnc.sock"), Some(Upstream::Unix(_))));
-        for wrong in ["tcp:10.0.0.1:5900", "tcp:127.0.0.1:0", "tcp:127.0.0.1", "unix:vnc.sock", "unix:", "", "/x"] {
+        assert!(matches!(
+            Upstream::parse("tcp:[::1]:5901"),
+            Some(Upstream::Tcp(_))
+        ));
+        assert!(matches!(
+            Upstream::parse("unix:/run/vnc.sock"),
+            Some(Upstream::Unix(_))
+        ));
+        for wrong in [
+            "tcp:10.0.0.1:5900",
+            "tcp:127.0.0.1:0",
+            "tcp:127.0.0.1",
+            "unix:vnc.sock",
+            "unix:",
+            "",
+            "/x",
+        ] {
             assert_eq!(Upstream::parse(wrong), None, "{wrong}");
         }
     }
@@ -210,12 +260,26 @@ mod tests {
     #[test]
     fn programs_are_absolute_and_nothing_holds_control_characters() {
         let program = Kind::Program { optional: false };
-        assert!(program.check(&list(&["/usr/bin/x11vnc", "-inetd", "; rm"])).is_ok());
-        for wrong in [list(&[]), list(&["x11vnc"]), list(&["/usr/bin/"]), list(&["/a", "b\nc"]), text("/a")] {
+        assert!(
+            program
+                .check(&list(&["/usr/bin/x11vnc", "-inetd", "; rm"]))
+                .is_ok()
+        );
+        for wrong in [
+            list(&[]),
+            list(&["x11vnc"]),
+            list(&["/usr/bin/"]),
+            list(&["/a", "b\nc"]),
+            text("/a"),
+        ] {
             assert!(program.check(&wrong).is_err(), "{wrong:?}");
         }
         assert!(Kind::Program { optional: true }.check(&list(&[])).is_ok());
-        assert!(Kind::Environment.check(&list(&["DISPLAY=:0", "A="])).is_ok());
+        assert!(
+            Kind::Environment
+                .check(&list(&["DISPLAY=:0", "A="]))
+                .is_ok()
+        );
         for wrong in ["DISPLAY", "=x", "1A=x", "A B=x"] {
             assert!(Kind::Environment.check(&list(&[wrong])).is_err(), "{wrong}");
         }
@@ -227,12 +291,24 @@ mod tests {
     fn what_people_type_is_read_and_refused_with_what_would_be_accepted() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(Kind::Bool.parse(&words("on")), Ok(Value::Bool(true)));
-        assert_eq!(Kind::Bool.parse(&words("maybe")), Err("true or false".to_owned()));
-        assert_eq!(Kind::Bool.parse(&words("true true")), Err("true or false".to_owned()));
+        assert_eq!(
+            Kind::Bool.parse(&words("maybe")),
+            Err("true or false".to_owned())
+        );
+        assert_eq!(
+            Kind::Bool.parse(&words("true true")),
+            Err("true or false".to_owned())
+        );
         assert_eq!(
             Kind::Addresses.parse(&words(":: 0.0.0.0")),
             Ok(list(&["::", "0.0.0.0"]))
         );
+        let empty = vec![String::new()];
+        assert_eq!(
+            Kind::Program { optional: true }.parse(&empty),
+            Ok(list(&[]))
+        );
+        assert!(Kind::Program { optional: false }.parse(&empty).is_err());
         assert!(Kind::Choice(&["a", "b"]).parse(&words("c")).is_err());
         assert!(Kind::Host.parse(&words("server.example.com")).is_ok());
         assert!(Kind::Host.parse(&words("server.example.com:1")).is_err());

@@ -113,7 +113,9 @@ impl Entry {
         let value = match &self.value {
             Value::Text(text) if text.is_empty() => "empty".to_owned(),
             Value::List(items) if items.is_empty() => "empty".to_owned(),
-            other => other.to_string(),
+            Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_) => {
+                self.value.to_string()
+            }
         };
         let why = match self.layer {
             Layer::Default => "that is the default",
@@ -192,7 +194,9 @@ impl Registry {
             sender: watch::Sender::new(Arc::new(state.snapshot())),
             state: Mutex::new(state),
         };
-        let registry = Self { inner: Arc::new(inner) };
+        let registry = Self {
+            inner: Arc::new(inner),
+        };
         registry.reload();
         registry
     }
@@ -208,7 +212,10 @@ impl Registry {
 
     fn refresh_device(&self, state: &mut State) {
         let paths = &self.inner.paths;
-        let good = Good { path: &paths.registry_good(), files: Some(&self.inner.files).filter(|_| self.inner.keeps_copy) };
+        let good = Good {
+            path: &paths.registry_good(),
+            files: Some(&self.inner.files).filter(|_| self.inner.keeps_copy),
+        };
         state.device.refresh(&paths.registry(), Some(good));
     }
 
@@ -226,7 +233,14 @@ impl Registry {
     pub fn problems(&self) -> Vec<String> {
         let state = self.state();
         let server = state.server_problem.iter().cloned();
-        state.image.problems.iter().chain(&state.device.problems).cloned().chain(server).collect()
+        state
+            .image
+            .problems
+            .iter()
+            .chain(&state.device.problems)
+            .cloned()
+            .chain(server)
+            .collect()
     }
 
     /// One parameter; a secret is masked.
@@ -250,7 +264,10 @@ impl Registry {
         let value = parameter
             .kind
             .parse(words)
-            .map_err(|accepted| RegistryError::Value { name: name.to_owned(), accepted })?;
+            .map_err(|accepted| RegistryError::Value {
+                name: name.to_owned(),
+                accepted,
+            })?;
         self.change(name, parameter, Some(value))
     }
 
@@ -259,7 +276,12 @@ impl Registry {
         self.change(name, known(name)?, None)
     }
 
-    fn change(&self, name: &str, parameter: &Parameter, value: Option<Value>) -> Result<Entry, RegistryError> {
+    fn change(
+        &self,
+        name: &str,
+        parameter: &Parameter,
+        value: Option<Value>,
+    ) -> Result<Entry, RegistryError> {
         self.reload();
         let mut state = self.state();
         let paths = &self.inner.paths;
@@ -273,10 +295,14 @@ impl Registry {
             if !state.device.problems.is_empty() {
                 // What somebody wrote by hand is not lost with the mistake in it.
                 if let Some(bytes) = files::read(&paths.registry(), file::FILE_MAX)? {
-                    self.inner.files.write(&paths.registry_broken(), &bytes, 0o600)?;
+                    self.inner
+                        .files
+                        .write(&paths.registry_broken(), &bytes, 0o600)?;
                 }
             }
-            self.inner.files.write(&paths.registry(), file::write(&values).as_bytes(), 0o600)
+            self.inner
+                .files
+                .write(&paths.registry(), file::write(&values).as_bytes(), 0o600)
         };
         write().map_err(RegistryError::File)?;
         state.device.stamp = None;
@@ -300,7 +326,9 @@ impl Registry {
             return Ok(state.server.refused.clone());
         }
         let layer = ServerLayer::new(revision, values);
-        layer.write(&self.inner.paths, &self.inner.files).map_err(RegistryError::File)?;
+        layer
+            .write(&self.inner.paths, &self.inner.files)
+            .map_err(RegistryError::File)?;
         let refused = layer.refused.clone();
         state.server = layer;
         state.server_problem = None;
@@ -314,7 +342,10 @@ impl Registry {
     /// [`RegistryError::File`] if the disk refuses; nothing has changed then.
     pub fn forget_server(&self) -> Result<(), RegistryError> {
         let mut state = self.state();
-        self.inner.files.remove(&self.inner.paths.server_settings()).map_err(RegistryError::File)?;
+        self.inner
+            .files
+            .remove(&self.inner.paths.server_settings())
+            .map_err(RegistryError::File)?;
         state.server = ServerLayer::default();
         state.server_problem = None;
         self.publish(&state);
@@ -334,8 +365,16 @@ impl Registry {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change of the state is one assignment: a panic in between leaves nothing half-made.
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a parameter of this name is a secret, so that its value belongs on no command line.
+pub fn is_secret(name: &str) -> bool {
+    table::find(name).is_some_and(|parameter| parameter.secret)
 }
 
 fn known(name: &str) -> Result<&'static Parameter, RegistryError> {
@@ -347,13 +386,26 @@ fn known(name: &str) -> Result<&'static Parameter, RegistryError> {
 
 impl State {
     fn effective(&self, name: &str) -> Option<(&Value, Layer)> {
-        let server = self.server.values.get(name).map(|value| (value, Layer::Server));
+        let server = self
+            .server
+            .values
+            .get(name)
+            .map(|value| (value, Layer::Server));
         server.or_else(|| self.local(name))
     }
 
     fn local(&self, name: &str) -> Option<(&Value, Layer)> {
-        let device = self.device.values.get(name).map(|value| (value, Layer::Device));
-        device.or_else(|| self.image.values.get(name).map(|value| (value, Layer::Image)))
+        let device = self
+            .device
+            .values
+            .get(name)
+            .map(|value| (value, Layer::Device));
+        device.or_else(|| {
+            self.image
+                .values
+                .get(name)
+                .map(|value| (value, Layer::Image))
+        })
     }
 
     fn entry(&self, name: &str, parameter: &Parameter) -> Entry {
@@ -364,7 +416,11 @@ impl State {
         let empty = value == Value::Text(String::new());
         Entry {
             name: name.to_owned(),
-            value: if parameter.secret && !empty { Value::Text(MASK.to_owned()) } else { value },
+            value: if parameter.secret && !empty {
+                Value::Text(MASK.to_owned())
+            } else {
+                value
+            },
             layer,
             accepts: parameter.kind.accepts(),
             local_only: parameter.who == Who::LocalOnly,
@@ -407,7 +463,10 @@ impl FileLayer {
             }
             Ok(Some(text)) => match file::parse(path, &text) {
                 Ok(contents) => {
-                    if let Some(Good { path: copy, files: Some(files) }) = good
+                    if let Some(Good {
+                        path: copy,
+                        files: Some(files),
+                    }) = good
                         && contents.problems.is_empty()
                     {
                         keep_good(files, copy, &text);
@@ -422,12 +481,19 @@ impl FileLayer {
         };
         let last_good = good
             .filter(|_| first && self.values.is_empty())
-            .and_then(|good| Some((good.path, files::read_text(good.path, file::FILE_MAX).ok()??)))
+            .and_then(|good| {
+                Some((
+                    good.path,
+                    files::read_text(good.path, file::FILE_MAX).ok()??,
+                ))
+            })
             .and_then(|(copy, text)| file::parse(copy, &text).ok());
         if let Some(contents) = last_good {
             self.values = contents.values;
         }
-        self.problems = vec![format!("{broken}. The last readable state holds until this is mended.")];
+        self.problems = vec![format!(
+            "{broken}. The last readable state holds until this is mended."
+        )];
     }
 }
 
@@ -447,7 +513,13 @@ fn keep_good(files: &Files, copy: &Path, text: &str) {
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+    Some((
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ))
 }
 
 #[cfg(test)]

@@ -28,7 +28,10 @@ pub(super) struct ServerLayer {
 impl ServerLayer {
     /// Sorts what the server sent into what may be taken over and what is refused.
     pub(super) fn new(revision: u64, values: BTreeMap<String, Value>) -> Self {
-        let mut layer = Self { revision, ..Self::default() };
+        let mut layer = Self {
+            revision,
+            ..Self::default()
+        };
         for (index, (name, value)) in values.into_iter().enumerate() {
             let allowed = if index < limits::SETTINGS {
                 allowed(&name, &value).map_err(|error| error.to_string())
@@ -41,7 +44,10 @@ impl ServerLayer {
                 }
                 Err(sentence) if layer.refused.len() < REFUSALS_MAX => {
                     let name: String = name.chars().take(limits::LABEL / 4).collect();
-                    layer.refused.insert(umbra_protocol::refusal::clip(name), umbra_protocol::refusal::clip(sentence));
+                    layer.refused.insert(
+                        umbra_protocol::refusal::clip(name),
+                        umbra_protocol::refusal::clip(sentence),
+                    );
                 }
                 Err(_) => {}
             }
@@ -56,7 +62,10 @@ impl ServerLayer {
             return Ok(Self::default());
         };
         let kept: Self = serde_json::from_slice(&bytes).map_err(|_| {
-            format!("{} can't be read; the server's settings are fetched anew when it is reached", path.display())
+            format!(
+                "{} can't be read; the server's settings are fetched anew when it is reached",
+                path.display()
+            )
         })?;
         // Another version of this program may have known other parameters.
         let mut layer = Self::new(kept.revision, kept.values);
@@ -75,10 +84,15 @@ impl ServerLayer {
 fn allowed(name: &str, value: &Value) -> Result<(), RegistryError> {
     let parameter = known(name)?;
     if parameter.who == Who::LocalOnly {
-        return Err(RegistryError::LocalOnly { name: name.to_owned() });
+        return Err(RegistryError::LocalOnly {
+            name: name.to_owned(),
+        });
     }
     parameter
         .kind
         .check(value)
-        .map_err(|accepted| RegistryError::Value { name: name.to_owned(), accepted })
+        .map_err(|accepted| RegistryError::Value {
+            name: name.to_owned(),
+            accepted,
+        })
 }

@@ -191,9 +191,17 @@ impl Values<'_> {
             .filter_map(|number| {
                 let part = |part: &str| format!("system.remotemanager.connector{number}.{part}");
                 let address = self.text(&part("address"));
-                let kind = if self.text(&part("type")) == "icg" { ConnectorKind::Icg } else { ConnectorKind::Ums };
+                let kind = if self.text(&part("type")) == "icg" {
+                    ConnectorKind::Icg
+                } else {
+                    ConnectorKind::Ums
+                };
                 let port = self.number(&part("port"));
-                (!address.is_empty()).then_some(Connector { kind, address, port })
+                (!address.is_empty()).then_some(Connector {
+                    kind,
+                    address,
+                    port,
+                })
             })
             .collect()
     }
@@ -210,18 +218,25 @@ impl Values<'_> {
             vnc: Vnc {
                 enabled: self.bool("network.vncserver.enabled"),
                 port: self.number("network.vncserver.port"),
-                listen: self.list("umbra.vncserver.listen").iter().filter_map(|text| text.parse().ok()).collect(),
+                listen: self
+                    .list("umbra.vncserver.listen")
+                    .iter()
+                    .filter_map(|text| text.parse().ok())
+                    .collect(),
                 secure_mode: self.bool("network.vncserver.secure_mode"),
                 remote_input: self.bool("network.vncserver.remoteinput"),
                 password: Some(self.text("network.vncserver.crypt_password"))
                     .filter(|password| !password.is_empty())
                     .map(Secret::new),
                 instances: if self.bool("network.vncserver.shared") {
-                    self.number::<u16>("network.vncserver.instances").max(1).into()
+                    self.number::<u16>("network.vncserver.instances")
+                        .max(1)
+                        .into()
                 } else {
                     1
                 },
-                upstream: Upstream::parse(&self.text("umbra.vncserver.upstream")).unwrap_or(Upstream::Spawn),
+                upstream: Upstream::parse(&self.text("umbra.vncserver.upstream"))
+                    .unwrap_or(Upstream::Spawn),
                 command: self.list("umbra.vncserver.command"),
                 environment: self
                     .list("umbra.vncserver.environment")

@@ -44,7 +44,9 @@ impl Constant {
             Constant::Bool(value) => Value::Bool(value),
             Constant::Int(value) => Value::Int(value),
             Constant::Text(text) => Value::Text(text.to_owned()),
-            Constant::List(items) => Value::List(items.iter().map(|item| (*item).to_owned()).collect()),
+            Constant::List(items) => {
+                Value::List(items.iter().map(|item| (*item).to_owned()).collect())
+            }
         }
     }
 }
@@ -72,15 +74,40 @@ pub struct Parameter {
 pub(super) const INSTANCES: u8 = 8;
 
 const fn field(name: &'static str, kind: Kind, default: Constant, doc: &'static str) -> Parameter {
-    Parameter { name, kind, default, who: Who::Anywhere, secret: false, doc, source: Source::Field }
+    Parameter {
+        name,
+        kind,
+        default,
+        who: Who::Anywhere,
+        secret: false,
+        doc,
+        source: Source::Field,
+    }
 }
 
-const fn ours(name: &'static str, kind: Kind, default: Constant, who: Who, doc: &'static str) -> Parameter {
-    Parameter { name, kind, default, who, secret: false, doc, source: Source::Umbra }
+const fn ours(
+    name: &'static str,
+    kind: Kind,
+    default: Constant,
+    who: Who,
+    doc: &'static str,
+) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        default,
+        who,
+        secret: false,
+        doc,
+        source: Source::Umbra,
+    }
 }
 
 const fn secret(parameter: Parameter) -> Parameter {
-    Parameter { secret: true, ..parameter }
+    Parameter {
+        secret: true,
+        ..parameter
+    }
 }
 
 use Constant::{Bool, Int, List, Text};
@@ -96,7 +123,10 @@ pub static TABLE: &[Parameter] = &[
     ),
     field(
         "network.vncserver.port",
-        Kind::Int { min: 0, max: 65_535 },
+        Kind::Int {
+            min: 0,
+            max: 65_535,
+        },
         Int(5_900),
         "TCP port on which shadowing is accepted; 0 takes any free port.",
     ),
@@ -156,7 +186,10 @@ pub static TABLE: &[Parameter] = &[
     ),
     field(
         "system.remotemanager.connector%.port",
-        Kind::Int { min: 1, max: 65_535 },
+        Kind::Int {
+            min: 1,
+            max: 65_535,
+        },
         Int(8_443),
         "TCP port of this connector.",
     ),
@@ -196,7 +229,16 @@ pub static TABLE: &[Parameter] = &[
         "umbra.vncserver.command",
         Kind::Program { optional: false },
         List(&[
-            "/usr/bin/x11vnc", "-inetd", "-quiet", "-norc", "-nopw", "-shared", "-display", ":0", "-auth", "guess",
+            "/usr/bin/x11vnc",
+            "-inetd",
+            "-quiet",
+            "-norc",
+            "-nopw",
+            "-shared",
+            "-display",
+            ":0",
+            "-auth",
+            "guess",
         ]),
         LocalOnly,
         "The VNC server that is started for each session, with its arguments; it speaks RFB on its standard input and output.",
@@ -217,14 +259,20 @@ pub static TABLE: &[Parameter] = &[
     ),
     ours(
         "umbra.session.idle_limit",
-        Kind::Int { min: 0, max: 86_400 },
+        Kind::Int {
+            min: 0,
+            max: 86_400,
+        },
         Int(3_600),
         Anywhere,
         "Seconds without a byte in either direction after which a session ends; 0 means never.",
     ),
     ours(
         "umbra.session.total_limit",
-        Kind::Int { min: 0, max: 604_800 },
+        Kind::Int {
+            min: 0,
+            max: 604_800,
+        },
         Int(43_200),
         Anywhere,
         "Seconds after which a session ends in any case; 0 means never.",
@@ -297,15 +345,24 @@ pub(super) fn find(name: &str) -> Option<&'static Parameter> {
         };
         name.strip_prefix(before)
             .and_then(|rest| rest.strip_suffix(after))
-            .is_some_and(|number| number.len() == 1 && number.as_bytes()[0].is_ascii_digit() && number.as_bytes()[0] - b'0' < INSTANCES)
+            .is_some_and(|number| {
+                number.len() == 1
+                    && number.as_bytes()[0].is_ascii_digit()
+                    && number.as_bytes()[0] - b'0' < INSTANCES
+            })
     })
 }
 
 /// Every name there is, with numbers for each `%`.
 pub(super) fn names() -> impl Iterator<Item = (String, &'static Parameter)> {
     TABLE.iter().flat_map(|parameter| {
-        let instances = if parameter.name.contains('%') { INSTANCES } else { 1 };
-        (0..instances).map(move |number| (parameter.name.replace('%', &number.to_string()), parameter))
+        let instances = if parameter.name.contains('%') {
+            INSTANCES
+        } else {
+            1
+        };
+        (0..instances)
+            .map(move |number| (parameter.name.replace('%', &number.to_string()), parameter))
     })
 }
 
@@ -313,9 +370,9 @@ pub(super) fn names() -> impl Iterator<Item = (String, &'static Parameter)> {
 pub(super) fn nearest(name: &str) -> Option<String> {
     let name: String = name.chars().take(100).collect();
     // A last part that was remembered without the rest is found as well.
-    let by_end = names().map(|(known, _)| known).find(|known| {
-        name.len() > 3 && (known.ends_with(&format!(".{name}")))
-    });
+    let by_end = names()
+        .map(|(known, _)| known)
+        .find(|known| name.len() > 3 && (known.ends_with(&format!(".{name}"))));
     by_end.or_else(|| {
         names()
             .map(|(known, _)| (distance(&name, &known), known))
@@ -349,11 +406,19 @@ mod tests {
     fn every_default_is_accepted_by_its_own_rule_and_every_name_is_there_once() {
         let mut seen = std::collections::BTreeSet::new();
         for parameter in TABLE {
-            assert!(seen.insert(parameter.name), "{} is there twice", parameter.name);
+            assert!(
+                seen.insert(parameter.name),
+                "{} is there twice",
+                parameter.name
+            );
             if let Err(wanted) = parameter.kind.check(&parameter.default.value()) {
                 panic!("the default of {} is not {wanted}", parameter.name);
             }
-            assert!(parameter.doc.ends_with('.'), "{} has no sentence", parameter.name);
+            assert!(
+                parameter.doc.ends_with('.'),
+                "{} has no sentence",
+                parameter.name
+            );
         }
         assert!(seen.len() > 25);
     }
@@ -390,9 +455,18 @@ mod tests {
 
     #[test]
     fn a_misspelt_name_is_recognised() {
-        assert_eq!(nearest("network.vncserver.enable").as_deref(), Some("network.vncserver.enabled"));
-        assert_eq!(nearest("network.vnc_server.secure_mod").as_deref(), Some("network.vncserver.secure_mode"));
-        assert_eq!(nearest("enable_icg").as_deref(), Some("system.remotemanager.enable_icg"));
+        assert_eq!(
+            nearest("network.vncserver.enable").as_deref(),
+            Some("network.vncserver.enabled")
+        );
+        assert_eq!(
+            nearest("network.vnc_server.secure_mod").as_deref(),
+            Some("network.vncserver.secure_mode")
+        );
+        assert_eq!(
+            nearest("enable_icg").as_deref(),
+            Some("system.remotemanager.enable_icg")
+        );
         assert_eq!(nearest("something else altogether"), None);
         assert_eq!(nearest(&"x".repeat(100_000)), None);
     }

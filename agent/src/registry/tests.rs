@@ -24,35 +24,65 @@ impl Device {
 }
 
 fn from_server(pairs: &[(&str, Value)]) -> BTreeMap<String, Value> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect()
 }
 
 #[test]
 fn the_stronger_layer_wins_and_falls_back_when_it_goes() {
     let device = Device::new();
-    std::fs::write(device.paths.image_registry(), "network.vncserver.port = 1001\n").expect("written");
+    std::fs::write(
+        device.paths.image_registry(),
+        "network.vncserver.port = 1001\n",
+    )
+    .expect("written");
     let registry = device.registry();
     let layer = || registry.get("network.vncserver.port").expect("known").layer;
-    assert_eq!((registry.snapshot().vnc.port, layer()), (1001, Layer::Image));
-    registry.set("network.vncserver.port", &words("1002")).expect("set");
-    assert_eq!((registry.snapshot().vnc.port, layer()), (1002, Layer::Device));
+    assert_eq!(
+        (registry.snapshot().vnc.port, layer()),
+        (1001, Layer::Image)
+    );
+    registry
+        .set("network.vncserver.port", &words("1002"))
+        .expect("set");
+    assert_eq!(
+        (registry.snapshot().vnc.port, layer()),
+        (1002, Layer::Device)
+    );
     let refused = registry
-        .apply_server(1, from_server(&[("network.vncserver.port", Value::Int(1003))]))
+        .apply_server(
+            1,
+            from_server(&[("network.vncserver.port", Value::Int(1003))]),
+        )
         .expect("kept");
     assert!(refused.is_empty());
-    assert_eq!((registry.snapshot().vnc.port, layer()), (1003, Layer::Server));
+    assert_eq!(
+        (registry.snapshot().vnc.port, layer()),
+        (1003, Layer::Server)
+    );
     registry.forget_server().expect("forgotten");
     registry.reset("network.vncserver.port").expect("reset");
-    assert_eq!((registry.snapshot().vnc.port, layer()), (1001, Layer::Image));
+    assert_eq!(
+        (registry.snapshot().vnc.port, layer()),
+        (1001, Layer::Image)
+    );
 }
 
 #[test]
 fn what_was_set_is_there_after_a_restart() {
     let device = Device::new();
-    device.registry().set("network.vncserver.enabled", &words("true")).expect("set");
     device
         .registry()
-        .apply_server(7, from_server(&[("umbra.session.idle_limit", Value::Int(0))]))
+        .set("network.vncserver.enabled", &words("true"))
+        .expect("set");
+    device
+        .registry()
+        .apply_server(
+            7,
+            from_server(&[("umbra.session.idle_limit", Value::Int(0))]),
+        )
         .expect("kept");
     let again = device.registry().snapshot();
     assert!(again.vnc.enabled);
@@ -69,7 +99,10 @@ fn the_server_cannot_set_what_runs_programs_and_hears_why() {
         .apply_server(
             3,
             from_server(&[
-                ("umbra.vncserver.command", Value::List(vec!["/bin/sh".into()])),
+                (
+                    "umbra.vncserver.command",
+                    Value::List(vec!["/bin/sh".into()]),
+                ),
                 ("umbra.control.group", Value::Text("users".into())),
                 ("network.vncserver.port", Value::Text("5900".into())),
                 ("network.vncserver.prompt_user", Value::Bool(false)),
@@ -82,7 +115,10 @@ fn the_server_cannot_set_what_runs_programs_and_hears_why() {
         refused["umbra.vncserver.command"],
         "umbra.vncserver.command can only be set on the device itself"
     );
-    assert_eq!(refused["network.vncserver.port"], "network.vncserver.port must be a whole number from 0 to 65535");
+    assert_eq!(
+        refused["network.vncserver.port"],
+        "network.vncserver.port must be a whole number from 0 to 65535"
+    );
     assert!(refused["network.vncserver.prompt_user"].contains("“network.vncserver.promptuser”"));
     let now = registry.snapshot();
     assert_eq!(now.vnc.command, before.vnc.command);
@@ -113,7 +149,10 @@ fn an_older_revision_changes_nothing_and_the_same_one_twice_is_harmless() {
     let mut changes = registry.subscribe();
     changes.mark_unchanged();
     registry.apply_server(2, port(2002)).expect("kept");
-    assert!(!changes.has_changed().expect("open"), "nothing changed, but everybody was woken");
+    assert!(
+        !changes.has_changed().expect("open"),
+        "nothing changed, but everybody was woken"
+    );
     registry.apply_server(3, BTreeMap::new()).expect("kept");
     assert_eq!(registry.snapshot().vnc.port, 5900);
 }
@@ -124,7 +163,11 @@ fn a_change_by_hand_is_taken_over_at_the_next_look() {
     let registry = device.registry();
     let mut changes = registry.subscribe();
     changes.mark_unchanged();
-    std::fs::write(device.paths.registry(), "[network.vncserver]\nenabled = true\n").expect("written");
+    std::fs::write(
+        device.paths.registry(),
+        "[network.vncserver]\nenabled = true\n",
+    )
+    .expect("written");
     registry.reload();
     assert!(changes.has_changed().expect("open"));
     assert!(registry.snapshot().vnc.enabled);
@@ -137,17 +180,31 @@ fn a_change_by_hand_is_taken_over_at_the_next_look() {
 fn a_broken_file_is_told_and_the_last_good_state_holds_even_after_a_restart() {
     let device = Device::new();
     let registry = device.registry();
-    registry.set("network.vncserver.enabled", &words("true")).expect("set");
-    std::fs::write(device.paths.registry(), "network.vncserver.enabled = true\nthis is not TOML\n").expect("written");
+    registry
+        .set("network.vncserver.enabled", &words("true"))
+        .expect("set");
+    std::fs::write(
+        device.paths.registry(),
+        "network.vncserver.enabled = true\nthis is not TOML\n",
+    )
+    .expect("written");
     registry.reload();
     assert!(registry.snapshot().vnc.enabled);
     let restarted = device.registry();
-    assert!(restarted.snapshot().vnc.enabled, "a restart forgot the last good state");
+    assert!(
+        restarted.snapshot().vnc.enabled,
+        "a restart forgot the last good state"
+    );
     let problems = restarted.problems();
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].contains("registry.toml, line 2"), "{problems:?}");
+    assert!(
+        problems[0].contains("registry.toml, line 2"),
+        "{problems:?}"
+    );
     // The next change keeps what was there aside.
-    restarted.set("network.vncserver.port", &words("5901")).expect("set");
+    restarted
+        .set("network.vncserver.port", &words("5901"))
+        .expect("set");
     let aside = std::fs::read_to_string(device.paths.registry_broken()).expect("kept aside");
     assert!(aside.contains("this is not TOML"));
     assert!(restarted.problems().is_empty());
@@ -159,13 +216,20 @@ fn a_broken_file_is_told_and_the_last_good_state_holds_even_after_a_restart() {
 fn wrong_names_and_values_change_nothing_and_say_what_would_be_accepted() {
     let device = Device::new();
     let registry = device.registry();
-    let error = registry.set("network.vncserver.enable", &words("true")).expect_err("unknown");
+    let error = registry
+        .set("network.vncserver.enable", &words("true"))
+        .expect_err("unknown");
     assert_eq!(
         error.to_string(),
         "there is no parameter “network.vncserver.enable”; is “network.vncserver.enabled” meant?"
     );
-    let error = registry.set("network.vncserver.instances", &words("0")).expect_err("too small");
-    assert_eq!(error.to_string(), "network.vncserver.instances must be a whole number from 1 to 16");
+    let error = registry
+        .set("network.vncserver.instances", &words("0"))
+        .expect_err("too small");
+    assert_eq!(
+        error.to_string(),
+        "network.vncserver.instances must be a whole number from 1 to 16"
+    );
     assert!(!device.paths.registry().exists());
 }
 
@@ -175,9 +239,14 @@ fn a_full_disk_changes_nothing() {
     let full = Files::watched(|_, _| Err(std::io::Error::from_raw_os_error(nix::libc::ENOSPC)));
     let registry = Registry::open(&device.paths, &full);
     let before = registry.snapshot();
-    registry.set("network.vncserver.enabled", &words("true")).expect_err("no space");
     registry
-        .apply_server(9, from_server(&[("network.vncserver.enabled", Value::Bool(true))]))
+        .set("network.vncserver.enabled", &words("true"))
+        .expect_err("no space");
+    registry
+        .apply_server(
+            9,
+            from_server(&[("network.vncserver.enabled", Value::Bool(true))]),
+        )
         .expect_err("no space");
     assert_eq!(registry.snapshot(), before);
     assert!(!device.paths.registry().exists() && !device.paths.server_settings().exists());
@@ -187,11 +256,16 @@ fn a_full_disk_changes_nothing() {
 fn secrets_are_masked_in_lists_but_reach_the_snapshot() {
     let device = Device::new();
     let registry = device.registry();
-    registry.set("network.vncserver.crypt_password", &words("hunter2")).expect("set");
+    registry
+        .set("network.vncserver.crypt_password", &words("hunter2"))
+        .expect("set");
     let shown = serde_json::to_string(&registry.list("")).expect("serialises");
     assert!(!shown.contains("hunter2") && shown.contains(MASK));
     let snapshot = registry.snapshot();
-    assert_eq!(snapshot.vnc.password.as_ref().map(|p| p.reveal()), Some("hunter2"));
+    assert_eq!(
+        snapshot.vnc.password.as_ref().map(|p| p.reveal()),
+        Some("hunter2")
+    );
     assert!(!format!("{snapshot:?}").contains("hunter2"));
 }
 
@@ -206,7 +280,9 @@ fn required_consent_cannot_be_taken_back_by_the_server() {
     registry.apply_server(1, lax).expect("kept");
     assert!(!registry.snapshot().consent.ask);
     assert_eq!(registry.snapshot().consent.unattended, Unattended::Allow);
-    registry.set("umbra.consent.required", &words("true")).expect("set");
+    registry
+        .set("umbra.consent.required", &words("true"))
+        .expect("set");
     assert!(registry.snapshot().consent.ask);
     assert_eq!(registry.snapshot().consent.unattended, Unattended::Deny);
 }
@@ -215,11 +291,27 @@ fn required_consent_cannot_be_taken_back_by_the_server() {
 fn connectors_are_those_with_an_address_in_their_order() {
     let device = Device::new();
     let registry = device.registry();
-    registry.set("system.remotemanager.connector3.address", &words("second.example.com")).expect("set");
-    registry.set("system.remotemanager.connector1.address", &words("10.0.0.1")).expect("set");
-    registry.set("system.remotemanager.connector1.port", &words("443")).expect("set");
+    registry
+        .set(
+            "system.remotemanager.connector3.address",
+            &words("second.example.com"),
+        )
+        .expect("set");
+    registry
+        .set(
+            "system.remotemanager.connector1.address",
+            &words("10.0.0.1"),
+        )
+        .expect("set");
+    registry
+        .set("system.remotemanager.connector1.port", &words("443"))
+        .expect("set");
     let snapshot = registry.snapshot();
-    let shown: Vec<(&str, u16)> =
-        snapshot.manager.connectors.iter().map(|c| (c.address.as_str(), c.port)).collect();
+    let shown: Vec<(&str, u16)> = snapshot
+        .manager
+        .connectors
+        .iter()
+        .map(|c| (c.address.as_str(), c.port))
+        .collect();
     assert_eq!(shown, [("10.0.0.1", 443), ("second.example.com", 8443)]);
 }

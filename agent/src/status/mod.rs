@@ -246,7 +246,10 @@ impl Status {
         if self.messages.len() >= MESSAGES_MAX {
             self.messages.remove(0);
         }
-        self.messages.push(UserMessage { text: clip(text.into()), at: Moment::now() });
+        self.messages.push(UserMessage {
+            text: clip(text.into()),
+            at: Moment::now(),
+        });
     }
 }
 
@@ -265,7 +268,9 @@ impl Default for Board {
 impl Board {
     /// A board that says that the agent is starting.
     pub fn new() -> Self {
-        Self { sender: Arc::new(watch::Sender::new(Status::default())) }
+        Self {
+            sender: Arc::new(watch::Sender::new(Status::default())),
+        }
     }
 
     /// Changes the status. Who waits for changes is woken only if there was one; `since` follows the stage by itself.
@@ -331,7 +336,10 @@ mod tests {
         let board = Board::new();
         board.update(|status| status.warn("registry", Some("a line is wrong".into())));
         let json = serde_json::to_string(&board.now()).expect("it serialises");
-        assert_eq!(serde_json::from_str::<Status>(&json).expect("it parses"), board.now());
+        assert_eq!(
+            serde_json::from_str::<Status>(&json).expect("it parses"),
+            board.now()
+        );
         board.update(|status| status.warn("registry", None));
         assert!(board.now().warnings.is_empty());
     }

@@ -27,17 +27,27 @@ impl Stage {
     /// What a person can do about it; nothing where there is nothing to do.
     pub fn advice(self) -> Option<&'static str> {
         match self {
-            Stage::NoIdentity => Some("Run “umbra-agent doctor” to see what is wrong with key and certificate."),
+            Stage::NoIdentity => {
+                Some("Run “umbra-agent doctor” to see what is wrong with key and certificate.")
+            }
             Stage::NotEnrolled => Some(
                 "Ask your administrator for the address, the root fingerprint and a first-authentication key, then run \
                  “umbra-agent enroll --address HOST --fingerprint P1-P2-P3-P4 --key-file FILE”.",
             ),
-            Stage::ManagementOff => {
-                Some("Switch it on with “umbra-agent registry set system.remotemanager.allow_remote_management true”.")
+            Stage::ManagementOff => Some(
+                "Switch it on with “umbra-agent registry set system.remotemanager.allow_remote_management true”.",
+            ),
+            Stage::Waiting => {
+                Some("It tries again by itself. “umbra-agent doctor” says what stands in the way.")
             }
-            Stage::Waiting => Some("It tries again by itself. “umbra-agent doctor” says what stands in the way."),
-            Stage::Refused => Some("Tell your administrator; the agent tries again seldom until something changes."),
-            Stage::Starting | Stage::Enrolling | Stage::Connecting | Stage::Online | Stage::Stopping => None,
+            Stage::Refused => Some(
+                "Tell your administrator; the agent tries again seldom until something changes.",
+            ),
+            Stage::Starting
+            | Stage::Enrolling
+            | Stage::Connecting
+            | Stage::Online
+            | Stage::Stopping => None,
         }
     }
 }
@@ -56,7 +66,10 @@ impl Status {
             let _ = write!(text, " (next attempt in {})", span(next.seconds_ahead()));
         }
         text.push('.');
-        let running = self.sessions.iter().filter(|s| s.stage == SessionStage::Running);
+        let running = self
+            .sessions
+            .iter()
+            .filter(|s| s.stage == SessionStage::Running);
         for session in running {
             let _ = write!(text, " {} sees the screen.", clip(session.operator.clone()));
         }
@@ -67,6 +80,22 @@ impl Status {
     pub fn report(&self) -> String {
         let mut text = format!("{}\n", self.sentence());
         let _ = writeln!(text, "  since          {}", ago(self.since));
+        text.push_str(&self.facts());
+        match self.shadow_port {
+            Some(port) => {
+                let _ = writeln!(text, "  shadowing      accepted on port {port}");
+            }
+            None => text.push_str("  shadowing      not accepted at the moment\n"),
+        }
+        if let Some(advice) = self.stage.advice() {
+            let _ = writeln!(text, "{advice}");
+        }
+        text
+    }
+
+    /// What is known about the device, its server and its sessions, one line each.
+    pub fn facts(&self) -> String {
+        let mut text = String::new();
         if let Some(code) = &self.code {
             let _ = writeln!(text, "  code           {code}");
         }
@@ -89,12 +118,6 @@ impl Status {
         if let Some(connector) = &self.connector {
             let _ = writeln!(text, "  connected by   {connector}");
         }
-        match self.shadow_port {
-            Some(port) => {
-                let _ = writeln!(text, "  shadowing      accepted on port {port}");
-            }
-            None => text.push_str("  shadowing      not accepted at the moment\n"),
-        }
         for session in &self.sessions {
             let _ = writeln!(text, "  session        {}", session_line(session));
         }
@@ -109,13 +132,15 @@ impl Status {
             );
         }
         for message in &self.messages {
-            let _ = writeln!(text, "  message        {} ({})", message.text, ago(message.at));
+            let _ = writeln!(
+                text,
+                "  message        {} ({})",
+                message.text,
+                ago(message.at)
+            );
         }
         for warning in self.warnings.values() {
             let _ = writeln!(text, "  warning        {warning}");
-        }
-        if let Some(advice) = self.stage.advice() {
-            let _ = writeln!(text, "{advice}");
         }
         text
     }
@@ -123,20 +148,41 @@ impl Status {
 
 fn session_line(session: &Session) -> String {
     let who = named(&session.operator, &session.reason);
-    let how = if session.permissions.control { "see and operate" } else { "see" };
+    let how = if session.permissions.control {
+        "see and operate"
+    } else {
+        "see"
+    };
     match session.stage {
-        SessionStage::Announced => format!("{who} is about to {how} this screen [{}]", session.session),
-        SessionStage::Asking => format!("{who} waits for permission to {how} this screen [{}]", session.session),
+        SessionStage::Announced => {
+            format!("{who} is about to {how} this screen [{}]", session.session)
+        }
+        SessionStage::Asking => format!(
+            "{who} waits for permission to {how} this screen [{}]",
+            session.session
+        ),
         SessionStage::Running => {
-            let how = if session.permissions.control { "sees and operates" } else { "sees" };
-            format!("{who} {how} this screen, {} [{}]", ago(session.since), session.session)
+            let how = if session.permissions.control {
+                "sees and operates"
+            } else {
+                "sees"
+            };
+            format!(
+                "{who} {how} this screen, {} [{}]",
+                ago(session.since),
+                session.session
+            )
         }
     }
 }
 
 /// Both texts come from elsewhere: they are made harmless for a terminal once more, where they are shown.
 fn named(operator: &str, reason: &str) -> String {
-    let named = if reason.is_empty() { operator.to_owned() } else { format!("{operator} ({reason})") };
+    let named = if reason.is_empty() {
+        operator.to_owned()
+    } else {
+        format!("{operator} ({reason})")
+    };
     clip(named)
 }
 

@@ -1,0 +1,216 @@
+//! `umbra-agent registry`: through the running agent, so that a change counts at once, or on the files where none runs.
+
+use std::io::{Read as _, Write};
+
+use clap::{Args, Subcommand};
+use umbra_protocol::Secret;
+use umbra_protocol::settings::Value;
+
+use super::{Problem, agent, tell};
+use crate::control::client::{ANSWER_DEADLINE, ClientError};
+use crate::control::{Request, Response};
+use crate::exit::Exit;
+use crate::files::Files;
+use crate::paths::Paths;
+use crate::registry::{self, Entry, Registry};
+
+/// More than any value.
+const STDIN_MAX: u64 = 8 * 1024;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show one parameter: value, where the value comes from, what would be accepted.
+    #[command(after_help = "Example:\n  umbra-agent registry get network.vncserver.secure_mode")]
+    Get {
+        /// Full name.
+        name: String,
+        /// As JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a parameter on this device; it counts at once.
+    #[command(
+        after_help = "Examples:\n  umbra-agent registry set network.vncserver.port 5901\n  \
+                            umbra-agent registry set umbra.vncserver.command /usr/bin/x11vnc -- -inetd -quiet\n  \
+                            umbra-agent registry set network.vncserver.crypt_password --stdin < password.txt"
+    )]
+    Set {
+        /// Full name.
+        name: String,
+        /// The value; several for a list. Secrets are not accepted here.
+        #[arg(required_unless_present = "stdin", conflicts_with = "stdin")]
+        values: Vec<String>,
+        /// Read the value from standard input, one line: for secrets.
+        #[arg(long)]
+        stdin: bool,
+    },
+    /// Show all parameters, or those whose name begins with PREFIX.
+    #[command(
+        after_help = "Examples:\n  umbra-agent registry list\n  umbra-agent registry list umbra."
+    )]
+    List {
+        /// Beginning of the names.
+        #[arg(default_value = "")]
+        prefix: String,
+        /// As JSON, for scripts.
+        #[arg(long, conflicts_with = "markdown")]
+        json: bool,
+        /// The table of all parameters with defaults and meanings, for the documentation.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Forget what was set on this device for a parameter.
+    #[command(after_help = "Example:\n  umbra-agent registry reset network.vncserver.port")]
+    Reset {
+        /// Full name.
+        name: String,
+    },
+}
+
+pub(super) async fn run(
+    arguments: Arguments,
+    paths: &Paths,
+    out: &mut dyn Write,
+) -> Result<Exit, Problem> {
+    match arguments.command {
+        Command::List { markdown: true, .. } => {
+            write!(out, "{}", registry::markdown())?;
+            Ok(Exit::Ok)
+        }
+        Command::List {
+            prefix,
+            json,
+            markdown: false,
+        } => {
+            let (entries, problems) = read(Request::RegistryList { prefix }, paths).await?;
+            if json {
+                print_json(&entries, out)?;
+            } else {
+                for entry in &entries {
+                    writeln!(
+                        out,
+                        "{} = {}  ({})",
+                        entry.name,
+                        shown(&entry.value),
+                        entry.layer.word()
+                    )?;
+                }
+                for problem in &problems {
+                    writeln!(out, "problem: {problem}")?;
+                }
+            }
+            Ok(if problems.is_empty() {
+                Exit::Ok
+            } else {
+                Exit::Data
+            })
+        }
+        Command::Get { name, json } => {
+            let (entries, _) = read(Request::RegistryGet { name }, paths).await?;
+            if json {
+                print_json(&entries, out)?;
+                return Ok(Exit::Ok);
+            }
+            for entry in &entries {
+                writeln!(out, "{}.", entry.in_force())?;
+                writeln!(out, "{}", entry.doc)?;
+                let who = if entry.local_only {
+                    ", on the device only"
+                } else {
+                    ""
+                };
+                writeln!(out, "Accepts {}{who}.", entry.accepts)?;
+            }
+            Ok(Exit::Ok)
+        }
+        Command::Set {
+            name,
+            values,
+            stdin,
+        } => {
+            let words = words(&name, values, stdin)?;
+            match agent(paths).await? {
+                Some(client) => tell(client, &Request::RegistrySet { name, words }, out).await,
+                None => {
+                    let words: Vec<String> =
+                        words.iter().map(|word| word.reveal().to_owned()).collect();
+                    let entry = Registry::open(paths, &Files::new()).set(&name, &words)?;
+                    writeln!(out, "{}.", entry.in_force())?;
+                    Ok(Exit::Ok)
+                }
+            }
+        }
+        Command::Reset { name } => match agent(paths).await? {
+            Some(client) => tell(client, &Request::RegistryReset { name }, out).await,
+            None => {
+                let entry = Registry::open(paths, &Files::new()).reset(&name)?;
+                writeln!(out, "{}.", entry.in_force())?;
+                Ok(Exit::Ok)
+            }
+        },
+    }
+}
+
+/// Arguments of a program can be read by every user of the machine: secrets come in another way.
+fn words(name: &str, values: Vec<String>, stdin: bool) -> Result<Vec<Secret>, Problem> {
+    if stdin {
+        let mut text = zeroize::Zeroizing::new(String::new());
+        std::io::stdin()
+            .lock()
+            .take(STDIN_MAX)
+            .read_to_string(&mut text)?;
+        return Ok(vec![Secret::new(text.trim_end_matches(['\r', '\n']))]);
+    }
+    if registry::is_secret(name) {
+        let sentence =
+            format!("{name} is a secret: write it into a file and give it with “--stdin < FILE”");
+        return Err(Problem::new(Exit::Usage, sentence));
+    }
+    Ok(values.into_iter().map(Secret::new).collect())
+}
+
+async fn read(request: Request, paths: &Paths) -> Result<(Vec<Entry>, Vec<String>), Problem> {
+    if let Some(mut client) = agent(paths).await? {
+        return match client.ask(&request, ANSWER_DEADLINE).await? {
+            Response::Registry { entries, problems } => Ok((entries, problems)),
+            Response::Failed(failure) => Err(Problem::from(failure)),
+            Response::Status(_) | Response::Done { .. } => Err(Problem::from(ClientError::Answer)),
+        };
+    }
+    let registry = Registry::open_quietly(paths);
+    let entries = match &request {
+        Request::RegistryGet { name } => vec![registry.get(name)?],
+        Request::RegistryList { prefix } => registry.list(prefix),
+        Request::Status {}
+        | Request::Watch {}
+        | Request::RegistrySet { .. }
+        | Request::RegistryReset { .. }
+        | Request::Enrol { .. }
+        | Request::Leave {}
+        | Request::Consent { .. }
+        | Request::EndSession { .. } => Vec::new(),
+    };
+    Ok((entries, registry.problems()))
+}
+
+fn print_json(entries: &[Entry], out: &mut dyn Write) -> Result<(), Problem> {
+    let json = serde_json::to_string_pretty(entries)
+        .map_err(|error| Problem::of(Exit::Internal, &error))?;
+    writeln!(out, "{json}")?;
+    Ok(())
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Text(text) if text.is_empty() => "(empty)".to_owned(),
+        Value::List(items) if items.is_empty() => "(empty)".to_owned(),
+        Value::List(items) => items.join(" "),
+        Value::Bool(_) | Value::Int(_) | Value::Text(_) => value.to_string(),
+    }
+}

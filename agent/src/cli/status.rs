@@ -1,0 +1,78 @@
+//! `umbra-agent status`: what is the case, why, and what a person can do.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{Problem, agent, offline, running_agent, status_of};
+use crate::control::{Request, Response};
+use crate::exit::Exit;
+use crate::paths::Paths;
+use crate::status::Status;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// As JSON, for scripts; with --watch one object per line.
+    #[arg(long)]
+    json: bool,
+    /// Again whenever something changes, until Ctrl-C or the end of the agent.
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) async fn run(
+    arguments: &Arguments,
+    paths: &Paths,
+    out: &mut dyn Write,
+) -> Result<Exit, Problem> {
+    if arguments.watch {
+        return watch(arguments, paths, out).await;
+    }
+    match agent(paths).await? {
+        Some(mut client) => {
+            let status = status_of(&mut client).await?;
+            show(arguments.json, &status, true, out)?;
+            Ok(Exit::Ok)
+        }
+        None => {
+            show(arguments.json, &offline::status(paths), false, out)?;
+            Ok(Exit::Unavailable)
+        }
+    }
+}
+
+async fn watch(arguments: &Arguments, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
+    let mut client = running_agent(paths).await?;
+    client.send(&Request::Watch {}).await?;
+    loop {
+        match client.next().await? {
+            Response::Status(status) => show(arguments.json, &status, true, out)?,
+            Response::Failed(failure) => return Err(Problem::from(failure)),
+            Response::Done { .. } | Response::Registry { .. } => {}
+        }
+        out.flush()?;
+    }
+}
+
+fn show(json: bool, status: &Status, running: bool, out: &mut dyn Write) -> Result<(), Problem> {
+    if json {
+        let mut value = serde_json::to_value(status).unwrap_or_default();
+        value["running"] = serde_json::Value::Bool(running);
+        value["sentence"] = serde_json::Value::String(sentence(status, running));
+        writeln!(out, "{value}")?;
+    } else if running {
+        write!(out, "{}", status.report())?;
+    } else {
+        writeln!(out, "{}", offline::NOT_RUNNING)?;
+        write!(out, "{}", status.facts())?;
+    }
+    Ok(())
+}
+
+fn sentence(status: &Status, running: bool) -> String {
+    if running {
+        status.sentence()
+    } else {
+        offline::NOT_RUNNING.to_owned()
+    }
+}
