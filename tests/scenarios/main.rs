@@ -2,4 +2,5 @@
 
 mod hostile_peer;
 mod server;
+mod shadow;
 mod viewers;

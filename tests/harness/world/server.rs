@@ -148,14 +148,12 @@ async fn launch(
     Ok((program, address))
 }
 
-/// The four parts of sixteen hexadecimal digits that a text names, joined as people type them.
+/// The first four parts of sixteen hexadecimal digits that a text names, joined as people type them.
 fn fingerprint_of(text: &str) -> Option<String> {
     let is_part =
         |word: &&str| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let parts: Vec<&str> = text
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(is_part)
-        .collect();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let parts: Vec<&str> = words.filter(is_part).take(4).collect();
     (parts.len() == 4).then(|| parts.join("-"))
 }
 
@@ -169,6 +167,10 @@ mod tests {
         let lines = "Part 1: BC67F0D3FE54E120\nPart 2: 697A87BC35C86FB2\nPart 3: 6412DD53A6B6AFA8\nPart 4: DFB88DA7B702C3F5\n";
         assert_eq!(fingerprint_of(lines).as_deref(), Some(joined));
         assert_eq!(fingerprint_of(joined).as_deref(), Some(joined));
+        assert_eq!(
+            fingerprint_of(&format!("{joined}\n{lines}")).as_deref(),
+            Some(joined)
+        );
         assert_eq!(fingerprint_of(&lines[..80]), None);
     }
 }
