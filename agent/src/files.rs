@@ -254,9 +254,14 @@ pub fn make_directory(path: &Path, mode: u32) -> Result<(), FileError> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(mode).create(path)
     };
+    if path.is_dir() {
+        return Ok(());
+    }
     let above = path.parent().map_or(Ok(()), |above| make(above, 0o755));
     above
         .and_then(|()| make(path, mode))
+        // Whatever the service's umask takes away: others must come through to the control socket.
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
         .map_err(|source| FileError::new("write", path, source))
 }
 

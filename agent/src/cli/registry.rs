@@ -118,7 +118,7 @@ pub(super) async fn run(
                 return Ok(Exit::Ok);
             }
             for entry in &entries {
-                writeln!(out, "{}.", entry.in_force())?;
+                writeln!(out, "{}", entry.in_force())?;
                 writeln!(out, "{}", entry.doc)?;
                 let who = if entry.local_only {
                     ", on the device only"
@@ -141,7 +141,7 @@ pub(super) async fn run(
                     let words: Vec<String> =
                         words.iter().map(|word| word.reveal().to_owned()).collect();
                     let entry = Registry::open(paths, &Files::new()).set(&name, &words)?;
-                    writeln!(out, "{}.", entry.in_force())?;
+                    writeln!(out, "{}", entry.in_force())?;
                     Ok(Exit::Ok)
                 }
             }
@@ -150,7 +150,7 @@ pub(super) async fn run(
             Some(client) => tell(client, &Request::RegistryReset { name }, out).await,
             None => {
                 let entry = Registry::open(paths, &Files::new()).reset(&name)?;
-                writeln!(out, "{}.", entry.in_force())?;
+                writeln!(out, "{}", entry.in_force())?;
                 Ok(Exit::Ok)
             }
         },

@@ -3,6 +3,8 @@
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
+use super::wire::{ErrorCode, Failure, Request};
+
 /// Whether this caller may change something: root, the agent's own user, or a member of the group.
 pub fn may_change(uid: u32, gid: u32, group: Option<&str>) -> bool {
     uid == 0
@@ -29,12 +31,16 @@ fn is_member(uid: u32, gid: u32, group: &str) -> bool {
     getgrouplist(&name, Gid::from_raw(gid)).is_ok_and(|groups| groups.contains(&group.gid))
 }
 
-/// The sentence for those who may not.
-pub fn advice(group: Option<&str>) -> String {
+/// Whether a caller with or without rights may ask for this; the failure says who may.
+pub fn permit(request: &Request, entitled: bool, group: Option<&str>) -> Result<(), Failure> {
+    if entitled || !request.changes_something() {
+        return Ok(());
+    }
     let who = group.map_or(String::new(), |group| {
         format!(" or as a member of the group “{group}”")
     });
-    format!("this user may not do that; try it as root{who}")
+    let sentence = format!("This user may not do that; try it as root{who}.");
+    Err(Failure::new(ErrorCode::Permission, sentence))
 }
 
 #[cfg(test)]
@@ -47,6 +53,48 @@ mod tests {
         assert!(may_change(Uid::effective().as_raw(), 54_321, None));
         assert!(!may_change(54_321, 54_321, None));
         assert!(!may_change(54_321, 54_321, Some("no-such-group")));
+    }
+
+    #[test]
+    fn strangers_may_look_and_nothing_else() {
+        let session = umbra_protocol::ids::SessionId::from_bytes([1; 16]);
+        let name = || "umbra.control.group".to_owned();
+        let secret = || umbra_protocol::Secret::new("x");
+        let looks = [
+            Request::Status {},
+            Request::Watch {},
+            Request::RegistryList {
+                prefix: String::new(),
+            },
+            Request::RegistryGet { name: name() },
+        ];
+        let changes = [
+            Request::RegistrySet {
+                name: name(),
+                words: vec![secret()],
+            },
+            Request::RegistryReset { name: name() },
+            Request::Enrol {
+                address: name(),
+                fingerprint: name(),
+                key: secret(),
+            },
+            Request::Leave {},
+            Request::Consent {
+                session,
+                accept: true,
+            },
+            Request::EndSession { session },
+        ];
+        for request in &looks {
+            assert!(permit(request, false, None).is_ok(), "{request:?}");
+        }
+        for request in &changes {
+            let failure = permit(request, false, Some("helpers")).expect_err("refused");
+            assert_eq!(failure.code, ErrorCode::Permission);
+            assert!(failure.sentence.contains("“helpers”"), "{failure}");
+            assert!(permit(request, true, None).is_ok(), "{request:?}");
+        }
     }
 
     #[test]

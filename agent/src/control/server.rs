@@ -273,10 +273,10 @@ async fn attend(stream: UnixStream, context: Context, places: Places) {
                 watch(&context, &mut lines, &mut writer).await;
                 return;
             }
-            Ok(request) if request.changes_something() && !entitled => Response::Failed(
-                Failure::new(ErrorCode::Permission, rights::advice(group.as_deref())),
-            ),
-            Ok(request) => answer(&context, request).await,
+            Ok(request) => match rights::permit(&request, entitled, group.as_deref()) {
+                Ok(()) => answer(&context, request).await,
+                Err(failure) => Response::Failed(failure),
+            },
             Err(failure) => Response::Failed(failure),
         };
         if say(&mut writer, &response).await.is_err() {

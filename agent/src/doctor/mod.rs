@@ -103,9 +103,19 @@ struct Patient<'a> {
     enrolled: Result<Option<Enrolled>, EnrolmentError>,
     /// What the running agent says; nothing if none runs.
     status: Option<Status>,
+    /// Whether this user may not look into the agent's directory.
+    shut_out: bool,
 }
 
 impl Patient<'_> {
+    /// The check for what this user may not see.
+    fn out_of_sight(&self, id: &str) -> Option<Check> {
+        self.shut_out.then(|| {
+            let sentence = "This user may not read the device's parameters; try it as root or as the agent's own user.";
+            Check::skipped(id, sentence)
+        })
+    }
+
     fn snapshot(&self) -> std::sync::Arc<Snapshot> {
         self.registry.snapshot()
     }
@@ -121,6 +131,8 @@ pub async fn examine(paths: &Paths, files: &Files, clock: &Clock) -> Vec<Check> 
         registry: Registry::open_quietly(paths),
         enrolled: Enrolled::load(paths),
         status,
+        shut_out: std::fs::read_dir(paths.kept())
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied),
     };
     let mut checks = vec![
         state::check(&patient),

@@ -12,6 +12,9 @@ const ID: &str = "shadowing-port";
 const DEADLINE: Duration = Duration::from_secs(3);
 
 pub(super) async fn check(patient: &Patient<'_>) -> Check {
+    if let Some(check) = patient.out_of_sight(ID) {
+        return check;
+    }
     let snapshot = patient.snapshot();
     if !snapshot.vnc.enabled {
         return Check::skipped(ID, "Shadowing is switched off (network.vncserver.enabled).");

@@ -1,5 +1,12 @@
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+
+use umbra_carrier::tls::{TlsIdentity, http_acceptor_config};
+use umbra_protocol::hello::TrustAnchors;
 
 use super::*;
 use crate::os::fake::Fake;
@@ -143,6 +150,75 @@ async fn a_vnc_server_that_greets_is_good_and_anything_else_is_not() {
     }
     drop(listener);
     assert_eq!(device.check("vnc-server").await.verdict, Verdict::Bad);
+}
+
+/// A server's certificates: the root's PEM, and the identity of a server on 127.0.0.1 below it.
+fn certificates() -> (String, TlsIdentity) {
+    let mut root = CertificateParams::new(Vec::new()).expect("no names");
+    root.distinguished_name.push(DnType::CommonName, "Root");
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let root_key = KeyPair::generate().expect("a key");
+    let root_pem = root.self_signed(&root_key).expect("a root").pem();
+    let mut end = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    end.distinguished_name.push(DnType::CommonName, "Server");
+    end.is_ca = IsCa::ExplicitNoCa;
+    end.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let end_key = KeyPair::generate().expect("a key");
+    let end_pem = end
+        .signed_by(&end_key, &Issuer::new(root, root_key))
+        .expect("a certificate")
+        .pem();
+    let identity = TlsIdentity::from_pem(&end_pem, &end_key.serialize_pem()).expect("an identity");
+    (root_pem, identity)
+}
+
+#[tokio::test]
+async fn a_server_is_good_only_with_the_root_that_is_pinned() {
+    let device = Device::with_identity();
+    assert_eq!(device.check("server").await.verdict, Verdict::Skipped);
+    let (root, identity) = certificates();
+    let (other_root, _) = certificates();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let pin = |root: &str| {
+        let enrolled = Enrolled {
+            host: "127.0.0.1".into(),
+            port,
+            device_id: umbra_protocol::DeviceId::from_bytes([1; 32]),
+            device_name: "Reception".into(),
+            connectors: Vec::new(),
+            anchors: TrustAnchors {
+                roots: vec![root.to_owned()],
+                ticket_keys: Vec::new(),
+            },
+        };
+        enrolled
+            .store(&device.paths, &Files::new())
+            .expect("stored");
+    };
+    let acceptor = tokio_rustls::TlsAcceptor::from(http_acceptor_config(&identity));
+    for (root, verdict) in [(&root, Verdict::Good), (&other_root, Verdict::Bad)] {
+        pin(root);
+        let serve = async {
+            let (stream, _) = listener.accept().await.expect("a caller");
+            // The caller may leave in the middle of it.
+            drop(acceptor.accept(stream).await);
+        };
+        let (check, ()) = tokio::join!(device.check("server"), serve);
+        assert_eq!(check.verdict, verdict, "{check:?}");
+        assert!(
+            verdict == Verdict::Good || check.advice.is_some(),
+            "{check:?}"
+        );
+    }
+    drop(listener);
+    let check = device.check("server").await;
+    assert!(
+        check.verdict == Verdict::Bad && check.sentence.contains("refuses connections"),
+        "{check:?}"
+    );
+    assert_eq!(device.check("enrolment").await.verdict, Verdict::Good);
 }
 
 #[tokio::test]

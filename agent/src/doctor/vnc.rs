@@ -10,6 +10,9 @@ const ID: &str = "vnc-server";
 const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) async fn check(patient: &Patient<'_>) -> Check {
+    if let Some(check) = patient.out_of_sight(ID) {
+        return check;
+    }
     let snapshot = patient.snapshot();
     if !snapshot.vnc.enabled {
         return Check::skipped(

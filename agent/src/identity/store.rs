@@ -247,11 +247,17 @@ impl<'a> Store<'a> {
             Some(OnDisk::Good(certificate)) => certificate.unit_id.clone(),
             Some(OnDisk::Absent | OnDisk::Unreadable) | None => None,
         };
+        let known = certified.is_some();
         let unit_id = match certified.or_else(|| choose_unit_id(&os.adapters())) {
             Some(unit_id) => unit_id,
             None => fallback_unit_id(key)?,
         };
-        self.write(&path, &format!("{unit_id}\n"), 0o644)?;
+        match self.write(&path, &format!("{unit_id}\n"), 0o644) {
+            // The certificate says it too: a full or read-only disk costs nothing then.
+            Err(error) if known => tracing::debug!(%error, "the unit ID was not kept"),
+            Ok(()) => {}
+            Err(error) => return Err(error),
+        }
         Ok(unit_id)
     }
 }

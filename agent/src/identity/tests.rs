@@ -300,6 +300,17 @@ fn a_unit_id_stays_whatever_is_plugged_in_later() {
 }
 
 #[test]
+fn an_identity_on_a_read_only_disk_is_used_as_it_is() {
+    let device = Device::new();
+    let made = device.made();
+    std::fs::remove_file(device.paths.unit_id()).expect("removed");
+    let read_only = Files::watched(|_, _| Err(io::Error::from_raw_os_error(nix::libc::EROFS)));
+    let (kept, done) =
+        ensure_with(&device.paths, &read_only, &device.os, &device.clock).expect("kept");
+    assert_eq!((kept.fingerprint(), done), (made.fingerprint(), Done::Kept));
+}
+
+#[test]
 fn a_machine_without_an_adapter_is_labelled_by_its_key() {
     let mut device = Device::new();
     device.os.adapters.clear();

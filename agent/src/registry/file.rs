@@ -194,6 +194,20 @@ mod tests {
         assert_eq!((contents.values, contents.problems), (values, vec![]));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic_or_accept_what_the_table_does_not(text in ".{0,300}", name in "[a-z.\\[\\]]{0,40}", value in "[0-9a-z\"\\[\\]., -]{0,40}") {
+            for text in [text, format!("{name} = {value}"), format!("[{name}]\n{value} = 1")] {
+                if let Ok(contents) = parse(Path::new("x"), &text) {
+                    for (name, value) in contents.values {
+                        let parameter = table::find(&name).expect("only known names");
+                        proptest::prop_assert!(parameter.kind.check(&value).is_ok());
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn deep_nesting_is_refused_and_not_followed() {
         let deep = format!("a = {}1{}", "[".repeat(20_000), "]".repeat(20_000));

@@ -123,7 +123,7 @@ impl Entry {
             Layer::Device => "it was set on this device",
             Layer::Server => "the server decides this parameter, whatever is set on the device",
         };
-        format!("{} is {value} now: {why}", self.name)
+        format!("{} is {value} now: {why}.", self.name)
     }
 }
 

@@ -66,7 +66,7 @@ async fn a_parameter_that_is_set_counts_at_once_and_wrong_ones_say_why() {
     };
     assert_eq!(
         sentence,
-        "network.vncserver.port is 5901 now: it was set on this device"
+        "network.vncserver.port is 5901 now: it was set on this device."
     );
     let answer = agent.ask(&set("network.vncserver.port", "many")).await;
     let Response::Failed(failure) = answer else {
