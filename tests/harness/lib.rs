@@ -12,5 +12,6 @@ pub mod program;
 pub mod rfb;
 pub mod rfb_client;
 pub mod scratch;
+pub mod tunnel;
 pub mod world;
 pub mod x11;

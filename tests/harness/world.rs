@@ -3,6 +3,7 @@
 
 mod console;
 mod device;
+mod offer;
 mod server;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 pub use console::{Console, Refused, Shadow};
 pub use device::{Device, DeviceConfig};
+pub use offer::Offer;
 pub use server::{Server, ServerConfig};
 
 use crate::desktop::{Desktop, DesktopConfig, Listen};
