@@ -114,6 +114,11 @@ impl CaFiles {
     }
 }
 
+/// Whether [`open`] would make a new server certificate now.
+pub fn is_due(files: &CaFiles, hosts: &[String], now: i64) -> Result<bool, CaError> {
+    Ok(files.authority.exists() && !still_good(files, hosts, now)?)
+}
+
 /// Reads the certificates; makes what is missing, and a new server certificate where the present one ends soon or does
 /// not cover `hosts`.
 pub fn open(files: &CaFiles, hosts: &[String], now: i64) -> Result<Authority, CaError> {

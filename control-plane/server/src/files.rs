@@ -89,8 +89,15 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> 
         .map_err(FileError::io(path, "written"))
 }
 
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
 fn sync_folder_of(path: &Path) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(FileError::io(folder, "synced"))
@@ -151,6 +158,12 @@ mod tests {
         );
         assert_eq!(read_private(&path).expect("readable").as_str(), "two");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn a_file_without_a_folder_in_its_name_is_in_the_present_one() {
+        assert_eq!(folder_of(Path::new("password")), Path::new("."));
+        assert_eq!(folder_of(Path::new("a/password")), Path::new("a"));
     }
 
     #[test]

@@ -21,10 +21,11 @@ use crate::config::{self, Config, ConfigError};
 use crate::files::{self, FileError};
 use crate::import::{self, ImportError};
 use crate::passwords::{self, PasswordError};
+use crate::serve::{self, Tls};
 use crate::server::{Parts, Server, ServerError};
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, accounts, devices};
-use crate::{http, random, serve};
+use crate::{http, random};
 
 /// The first administrator's account.
 const FIRST_ACCOUNT: &str = "admin";
@@ -143,6 +144,7 @@ pub struct Ready {
     /// Where it listens.
     pub address: SocketAddr,
     server: Arc<Server>,
+    tls: Arc<Tls>,
     listener: TcpListener,
     // Keeps other servers out of the folder.
     _lock: File,
@@ -154,10 +156,15 @@ impl Ready {
         &self.server
     }
 
+    /// Its TLS set-up.
+    pub fn tls(&self) -> &Arc<Tls> {
+        &self.tls
+    }
+
     /// Serves until shutdown.
     pub async fn serve(self, shutdown: Shutdown) {
         let store = self.server.store.clone();
-        serve::serve(self.server, self.listener, shutdown).await;
+        serve::serve(self.server, self.tls, self.listener, shutdown).await;
         store.close().await;
     }
 }
@@ -194,10 +201,13 @@ pub async fn start(
         heartbeat: config.heartbeat,
     })
     .await?;
+    let hosts = config.certificate_hosts(&config::own_hosts());
+    let tls = Tls::new(&server.authority.identity, folder.certificates(), hosts);
     files::write(&folder.address(), format!("{address}\n").as_bytes(), 0o644)?;
     Ok(Ready {
         address,
         server: Arc::new(server),
+        tls: Arc::new(tls),
         listener,
         _lock: lock,
     })
@@ -314,11 +324,13 @@ pub fn fingerprint(state: &Path, out: &mut impl Write) -> Result<(), RunError> {
     let identity = ca::read_identity(&Folder(state.to_owned()).certificates().server)?;
     let root = identity.chain().last().unwrap_or(identity.certificate());
     let fingerprint = umbra_protocol::Fingerprint::of_certificate(root);
-    say(out, &fingerprint.to_string())?;
-    for (number, part) in fingerprint.parts().iter().enumerate() {
-        say(out, &format!("Part {}: {part}", number + 1))?;
-    }
-    Ok(())
+    // In one piece, for readers that stop after the first line.
+    let parts = fingerprint.parts();
+    let parts = parts.iter().enumerate();
+    let parts: Vec<String> = parts
+        .map(|(number, part)| format!("Part {}: {part}", number + 1))
+        .collect();
+    say(out, &format!("{fingerprint}\n{}", parts.join("\n")))
 }
 
 /// Copies the database; a running server does not mind.

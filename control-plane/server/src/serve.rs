@@ -2,7 +2,7 @@
 //! does costs a bounded number of places for a bounded time; an error of `accept` is passing weather.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -15,9 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
-use umbra_carrier::tls::{Accepted, accept_by_alpn, http_acceptor_config, link_acceptor_config};
+use umbra_carrier::tls::{
+    Accepted, TlsIdentity, accept_by_alpn, http_acceptor_config, link_acceptor_config,
+};
 use umbra_protocol::limits;
 
+use crate::ca::{self, CaError, CaFiles};
 use crate::crowd::{Crowd, Place};
 use crate::http::{self, Peer};
 use crate::link::driver;
@@ -40,29 +43,87 @@ const FAREWELL: Duration = Duration::from_secs(8);
 /// How often the database hears who was heard of, and offers expire.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether the server certificate ends soon.
+const RENEWAL: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The TLS set-up of the two conversations; replaced when the server certificate was renewed.
+#[derive(Debug)]
+pub struct Tls {
+    files: CaFiles,
+    hosts: Vec<String>,
+    present: RwLock<Pair>,
+}
+
+#[derive(Clone, Debug)]
+struct Pair {
+    link: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
+}
+
+impl Pair {
+    fn new(identity: &TlsIdentity) -> Self {
+        Self {
+            link: link_acceptor_config(identity),
+            http: http_acceptor_config(identity),
+        }
+    }
+}
+
+impl Tls {
+    /// With the certificate that is there. `files` and `hosts` are what a new one is made with.
+    pub fn new(identity: &TlsIdentity, files: CaFiles, hosts: Vec<String>) -> Self {
+        Self {
+            files,
+            hosts,
+            present: RwLock::new(Pair::new(identity)),
+        }
+    }
+
+    fn present(&self) -> Pair {
+        self.present
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Makes a new server certificate if the present one ends soon; true if it did. The root stays.
+    pub fn renew(&self, now: i64) -> Result<bool, CaError> {
+        if !ca::is_due(&self.files, &self.hosts, now)? {
+            return Ok(false);
+        }
+        let authority = ca::open(&self.files, &self.hosts, now)?;
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) =
+            Pair::new(&authority.identity);
+        Ok(true)
+    }
+}
+
 #[derive(Clone)]
 struct Door {
     server: Arc<Server>,
     router: Router,
-    link: Arc<ServerConfig>,
-    http: Arc<ServerConfig>,
+    tls: Arc<Tls>,
     strangers: Crowd,
     api: Crowd,
     shutdown: Shutdown,
 }
 
 /// Serves until shutdown, then lets everybody go in order.
-pub async fn serve(server: Arc<Server>, listener: TcpListener, mut shutdown: Shutdown) {
+pub async fn serve(
+    server: Arc<Server>,
+    tls: Arc<Tls>,
+    listener: TcpListener,
+    mut shutdown: Shutdown,
+) {
     let door = Door {
         router: http::router(Arc::clone(&server)),
-        link: link_acceptor_config(&server.authority.identity),
-        http: http_acceptor_config(&server.authority.identity),
+        tls: Arc::clone(&tls),
         strangers: Crowd::new(STRANGERS),
         api: Crowd::new(API_CONNECTIONS),
         shutdown: shutdown.clone(),
         server: Arc::clone(&server),
     };
-    let housekeeping = tokio::spawn(keep_house(Arc::clone(&server), shutdown.clone()));
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&server), tls, shutdown.clone()));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -91,13 +152,20 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, mut shutdown: Shu
     let _ = housekeeping.await;
 }
 
-async fn keep_house(server: Arc<Server>, mut shutdown: Shutdown) {
+async fn keep_house(server: Arc<Server>, tls: Arc<Tls>, mut shutdown: Shutdown) {
+    let mut renewals = tokio::time::interval(RENEWAL);
     let mut rounds = tokio::time::interval(HOUSEKEEPING);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = shutdown.wait() => return,
+            _ = renewals.tick() => {
+                if let Err(error) = tls.renew(server.clock.now()) {
+                    log_failure("the server certificate could not be renewed", &error);
+                }
+                continue;
+            }
             _ = rounds.tick() => {}
         }
         if let Err(error) = crate::sessions::expire(&server).await {
@@ -117,11 +185,12 @@ impl Door {
         // Small messages both ways; where it cannot be set, they are slower.
         let _ = stream.set_nodelay(true);
         let mut shutdown = self.shutdown.clone();
+        let Pair { link, http } = self.tls.present();
         let accepted = tokio::select! {
             biased;
             () = shutdown.wait() => return,
             () = place.shown_out() => return,
-            accepted = accept_by_alpn(stream, Arc::clone(&self.link), Arc::clone(&self.http), limits::HELLO_DEADLINE)
+            accepted = accept_by_alpn(stream, link, http, limits::HELLO_DEADLINE)
                 => accepted,
         };
         match accepted {

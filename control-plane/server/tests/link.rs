@@ -429,3 +429,76 @@ async fn a_device_that_reads_nothing_is_cut_off_and_holds_nobody_up() {
     }
     assert!(well.is_quiet().await);
 }
+
+#[tokio::test]
+async fn a_server_certificate_that_ends_soon_is_renewed_while_devices_stay_linked() {
+    let site = Site::new().await;
+    let (device, mut link) = site.linked_device("A1").await;
+    let presented = async || {
+        let tcp = TcpStream::connect(site.address).await.expect("connects");
+        umbra_carrier::tls::fetch_chain(tcp, "127.0.0.1", PATIENCE)
+            .await
+            .expect("a chain")
+    };
+    let before = presented().await;
+    let now = site.server.clock.now();
+    assert!(!site.tls.renew(now).expect("looked at"));
+    assert_eq!(presented().await, before);
+    const DAY: i64 = 24 * 60 * 60;
+    // Soon is sixty days; the certificate that is made has to be valid by the clock of this test's device, too.
+    assert!(site.tls.renew(now + 310 * DAY).expect("renewed"));
+    let after = presented().await;
+    assert_ne!(after[0], before[0]);
+    assert_eq!(after[1], before[1], "the root stays");
+    assert!(link.is_quiet().await);
+    drop(device);
+}
+
+#[tokio::test]
+async fn what_a_device_says_of_itself_cannot_move_a_cursor_or_turn_text_round() {
+    let site = Site::new().await;
+    let (mut device, _link) = site.linked_device("A1").await;
+    let key = site.api().await.key(json!({})).await;
+    let mut second = Device::new("B2");
+    second.facts.name = "desk\u{1b}[2J\r\nroot".into();
+    second.enrol(&site, &key).await.expect("taken on");
+    device.facts.os = "Linux\u{202e}xuniL\u{7}".into();
+    device.facts.agent_version = "1\n2".into();
+    let mut link = device.link(&site).await.expect("welcomed");
+    let api = site.api().await;
+    let inventory = json!({ "action": "inventory" });
+    api.ask("POST", "/devices/A1/commands", Some(inventory))
+        .await;
+    let FromServer::Command(command) = link.hear().await else {
+        panic!("no command");
+    };
+    link.say(CommandResult {
+        id: command.id,
+        state: CommandState::Done,
+        sentence: "Done.\u{1b}]0;x\u{7}".into(),
+        facts: BTreeMap::from([("disk".to_owned(), "a\u{1b}[1m\nb".to_owned())]),
+    })
+    .await;
+    assert!(matches!(link.hear().await, FromServer::ResultFiled(_)));
+    let shown = [
+        api.get("/devices").await,
+        api.get("/devices/A1/commands").await,
+        api.get("/audit").await,
+    ];
+    for answer in &shown {
+        each_text(answer, &|text| {
+            let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+            assert!(!text.contains(bad), "{text:?}");
+        });
+    }
+    assert_eq!(shown[1][0]["facts"]["disk"], "a [1m\nb");
+}
+
+fn each_text(value: &serde_json::Value, look: &impl Fn(&str)) {
+    match value {
+        serde_json::Value::String(text) => look(text),
+        serde_json::Value::Array(values) => values.iter().for_each(|v| each_text(v, look)),
+        serde_json::Value::Object(values) => values.values().for_each(|v| each_text(v, look)),
+        _ => {}
+    }
+}

@@ -191,6 +191,43 @@ async fn every_route_lets_exactly_the_named_roles_in() {
     }
 }
 
+#[test]
+fn operators_shadow_send_and_end_and_auditors_change_nothing() {
+    let changes = |role: Role| -> Vec<String> {
+        ROUTES
+            .iter()
+            .filter(|route| route.method != "get" && route.access != Access::Anyone)
+            .filter(|route| route.access.allows(role))
+            .map(|route| format!("{} {}", route.method, route.path))
+            .collect()
+    };
+    let own = [
+        "post /api/v1/logout",
+        "put /api/v1/accounts/{user}/password",
+    ];
+    let shadowing = [
+        "post /api/v1/devices/{device}/commands",
+        "post /api/v1/sessions",
+        "delete /api/v1/sessions/{session}",
+    ];
+    assert_eq!(changes(Role::Auditor), own);
+    assert_eq!(changes(Role::Operator), [&own[..], &shadowing[..]].concat());
+    let public: Vec<&str> = ROUTES
+        .iter()
+        .filter(|route| route.access == Access::Anyone)
+        .map(|route| route.path)
+        .collect();
+    assert_eq!(
+        public,
+        ["/healthz", "/api/v1/openapi.json", "/api/v1/login"]
+    );
+    let closed = ROUTES
+        .iter()
+        .filter(|route| route.method == "get" && !route.access.allows(Role::Auditor));
+    let closed: Vec<&str> = closed.map(|route| route.path).collect();
+    assert_eq!(closed, ["/api/v1/accounts"], "all else is read by all");
+}
+
 #[tokio::test]
 async fn without_a_token_or_with_a_wrong_or_old_one_nothing_but_the_public_routes_answers() {
     let api = Api::new().await;

@@ -1,9 +1,12 @@
 //! Commands: kept until the device's result is here, and afterwards for the record.
 
+use std::collections::BTreeMap;
+
 use sqlx::{Row as _, SqliteConnection};
 use umbra_protocol::CommandId;
 use umbra_protocol::api::CommandInfo;
 use umbra_protocol::command::{Action, Command, CommandResult, CommandState};
+use umbra_protocol::refusal::clip;
 
 use super::devices::Row;
 use super::{StoreError, from_json, parsed, to_json};
@@ -61,6 +64,12 @@ fn state_word(state: CommandState) -> &'static str {
     }
 }
 
+/// A fact may have several lines; nothing else in it moves a cursor or turns text round.
+fn printable(fact: &str) -> String {
+    let lines: Vec<String> = fact.lines().map(|line| clip(line.to_owned())).collect();
+    lines.join("\n")
+}
+
 /// Files a result, once; true if this is the first result of a command of this device.
 pub async fn finish(
     tx: &mut SqliteConnection,
@@ -68,13 +77,18 @@ pub async fn finish(
     device: Row,
     result: &CommandResult,
 ) -> Result<bool, StoreError> {
+    let facts: BTreeMap<String, String> = result
+        .facts
+        .iter()
+        .map(|(name, fact)| (clip(name.clone()), printable(fact)))
+        .collect();
     let done = sqlx::query(
         "UPDATE commands SET state = ?, sentence = ?, facts = ?, ended_at = ? \
          WHERE id = ? AND device = ? AND state IS NULL",
     )
     .bind(state_word(result.state))
-    .bind(umbra_protocol::refusal::clip(result.sentence.clone()))
-    .bind(to_json(&result.facts))
+    .bind(clip(result.sentence.clone()))
+    .bind(to_json(&facts))
     .bind(now)
     .bind(result.id.to_string())
     .bind(device.0)

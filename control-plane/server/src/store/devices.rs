@@ -1,11 +1,13 @@
 //! Devices, their certificates and their settings. A device keeps its row for life, whatever key or name it has.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 use umbra_carrier::x509::{CertificateError, spki_sha256};
 use umbra_protocol::hello::DeviceFacts;
+use umbra_protocol::refusal::clip;
 use umbra_protocol::settings::{Settings, SettingsApplied, Value};
 use umbra_protocol::{DeviceId, Fingerprint, KeyId, UnitId};
 
@@ -247,7 +249,7 @@ pub async fn add(
         "INSERT INTO devices (unit_id, name, enrolled_at, enrolled_with) VALUES (?, ?, ?, ?) RETURNING row",
     )
     .bind(facts.unit_id.as_str())
-    .bind(umbra_protocol::refusal::clip(name.into()))
+    .bind(clip(name.into()))
     .bind(now)
     .bind(key.to_string())
     .fetch_one(&mut *tx)
@@ -286,15 +288,21 @@ pub async fn note_facts(
     facts: &DeviceFacts,
     peer: &str,
 ) -> Result<(), StoreError> {
+    // A device may say anything; what people will read is made safe here.
+    let own: Vec<&String> = facts
+        .addresses
+        .iter()
+        .filter(|address| address.parse::<IpAddr>().is_ok())
+        .collect();
     sqlx::query(
         "UPDATE devices SET os = ?, agent_version = ?, architecture = ?, shadow_port = ?, addresses = ?, \
          secure_mode = ?, peer_address = ?, last_seen = ? WHERE row = ?",
     )
-    .bind(&facts.os)
-    .bind(&facts.agent_version)
-    .bind(&facts.architecture)
+    .bind(clip(facts.os.clone()))
+    .bind(clip(facts.agent_version.clone()))
+    .bind(clip(facts.architecture.clone()))
     .bind(facts.shadow_port)
-    .bind(to_json(&facts.addresses))
+    .bind(to_json(&own))
     .bind(facts.secure_mode)
     .bind(peer)
     .bind(now)
@@ -502,11 +510,16 @@ pub async fn note_applied(
     row: Row,
     applied: &SettingsApplied,
 ) -> Result<(), StoreError> {
+    let refused: BTreeMap<String, String> = applied
+        .refused
+        .iter()
+        .map(|(name, sentence)| (clip(name.clone()), clip(sentence.clone())))
+        .collect();
     sqlx::query(
         "UPDATE devices SET settings_applied = min(?, settings_revision), settings_refused = ? WHERE row = ?",
     )
     .bind(stored(applied.revision))
-    .bind(to_json(&applied.refused))
+    .bind(to_json(&refused))
     .bind(row.0)
     .execute(tx)
     .await?;

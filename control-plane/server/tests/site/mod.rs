@@ -36,6 +36,7 @@ use umbra_server::cli::{Cli, Command};
 use umbra_server::clock::Clock;
 use umbra_server::config::Config;
 use umbra_server::http::{self, Peer};
+use umbra_server::serve::Tls;
 use umbra_server::server::Server;
 use umbra_server::shutdown::{self, Stop};
 use umbra_server::{random, run};
@@ -48,6 +49,7 @@ pub struct Site {
     pub folder: Arc<tempfile::TempDir>,
     pub address: SocketAddr,
     pub server: Arc<Server>,
+    pub tls: Arc<Tls>,
     pub first_words: String,
     stop: Stop,
     serving: JoinHandle<()>,
@@ -73,6 +75,7 @@ impl Site {
         Self {
             address: ready.address,
             server: Arc::clone(ready.server()),
+            tls: Arc::clone(ready.tls()),
             first_words: String::from_utf8(out).expect("text"),
             folder,
             stop,
