@@ -769,6 +769,61 @@ async fn a_new_key_is_used_only_after_the_server_has_filed_its_certificate() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_the_server_does_not_take_is_taken_back_and_the_link_goes_on() {
+    let server = Server::start().await;
+    let device = Device::start("").await;
+    device.enrolled_by(&server).await;
+    let (mut link, _) = server.welcome().await;
+    let old = link.certificate.clone();
+    let id = CommandId::from_bytes([1; 16]);
+    link.say(Command {
+        id,
+        action: Action::Rekey,
+    })
+    .await;
+    link.hear_kind("certificate_proposed").await;
+    link.say(Refusal::new(RefusalCode::CertificateMismatch, "Not this."))
+        .await;
+    let FromDevice::CommandResult(result) = link.hear_kind("command_result").await else {
+        panic!("another kind")
+    };
+    assert_eq!(result.state, CommandState::Failed);
+    assert!(result.sentence.contains("Not this."), "{result:?}");
+    assert!(!device.paths.next_certificate().exists());
+    link.say(ResultFiled { id }).await;
+    drop(link);
+    let (link, _) = server.welcome().await;
+    assert_eq!(link.certificate, old);
+}
+
+#[tokio::test]
+async fn two_hundred_silent_callers_keep_no_operator_out() {
+    let server = Server::start().await;
+    let device = Device::start(&shadowable(vnc_server().await, SILENT)).await;
+    device.enrolled_by(&server).await;
+    let (mut link, port) = server.welcome_with_port().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        let caller = TcpStream::connect(("127.0.0.1", port)).await;
+        silent.push(caller.expect("connected"));
+    }
+    let mut console = connect(&link, port).await;
+    let ticket = ticket(&server, &link, 1);
+    let (opened, ()) = tokio::join!(open(&mut console, &ticket), allow(&mut link, 1));
+    opened.expect("allowed");
+    assert_eq!(greeting(&mut console).await, "RFB 003.008\n");
+    // The oldest ones had to go.
+    let mut gone = 0;
+    for caller in &mut silent[..100] {
+        gone += usize::from(matches!(
+            soon("the end", caller.read(&mut [0])).await,
+            Ok(0) | Err(_)
+        ));
+    }
+    assert_eq!(gone, 100);
+}
+
+#[tokio::test]
 async fn leaving_tells_the_server_and_forgets_it_and_the_device_can_be_taken_on_again() {
     let server = Server::start().await;
     let device = Device::start("").await;

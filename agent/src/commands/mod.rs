@@ -56,6 +56,8 @@ pub struct Tools {
 pub struct Commands {
     journal: Arc<Mutex<Journal>>,
     tools: Tools,
+    /// Why the server did not take the last certificate that was proposed.
+    turned_down: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Commands {
@@ -64,7 +66,13 @@ impl Commands {
         Self {
             journal: Arc::new(Mutex::new(journal)),
             tools,
+            turned_down: Arc::new(watch::Sender::new(None)),
         }
+    }
+
+    /// The server does not take the certificate that was proposed.
+    pub fn certificate_refused(&self, sentence: &str) {
+        self.turned_down.send_replace(Some(sentence.to_owned()));
     }
 
     /// Results that the server has not filed yet.
@@ -182,15 +190,18 @@ impl Commands {
             Ok(Err(error)) => return failed(id, sentence(&error)),
             Err(_) => return failed(id, "The certificate could not be made."),
         };
-        link.tell(proposal);
+        self.turned_down.send_replace(None);
+        let mut turned_down = self.turned_down.subscribe();
         let mut identity = self.tools.identity.clone();
-        let promoted = identity.wait_for(|identity| identity.fingerprint() == next.fingerprint());
-        match tokio::time::timeout(FILING_DEADLINE, promoted).await {
-            Ok(Ok(_)) => done(
-                id,
-                format!("The device uses the certificate {}.", next.fingerprint()),
-            ),
-            Ok(Err(_)) | Err(_) => failed(
+        link.tell(proposal);
+        tokio::select! {
+            Ok(_) = identity.wait_for(|identity| identity.fingerprint() == next.fingerprint()) => {
+                done(id, format!("The device uses the certificate {}.", next.fingerprint()))
+            }
+            Ok(refused) = turned_down.wait_for(Option::is_some) => {
+                failed(id, refused.clone().unwrap_or_default())
+            }
+            () = tokio::time::sleep(FILING_DEADLINE) => failed(
                 id,
                 "The server did not file the new certificate in time; the device proposes it again at its next link.",
             ),

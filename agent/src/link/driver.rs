@@ -196,8 +196,11 @@ impl<W: World> Link<W> {
         loop {
             let event = self.next_event().await;
             let stop = matches!(event, Event::Request(None | Some(Request::Shutdown)));
+            let look = matches!(event, Event::Slept | Event::Request(Some(Request::Hasten)));
             self.take(event);
-            self.speak_up();
+            if look {
+                self.speak_up();
+            }
             if stop {
                 break;
             }
@@ -265,10 +268,7 @@ impl<W: World> Link<W> {
                 };
                 self.step(input);
             }
-            Event::Read(Ok(None)) => self.step(Input::Closed(Trouble::passing(
-                "closed",
-                "The server closed the connection.",
-            ))),
+            Event::Read(Ok(None)) => self.step(Input::Ended),
             Event::Read(Err(FrameError::TooLarge { announced, max })) => {
                 self.step(Input::Unreadable(DecodeError::TooLarge {
                     size: usize::try_from(announced).unwrap_or(usize::MAX),

@@ -8,7 +8,7 @@ use umbra_protocol::hello::{Hello, TrustAnchors, Welcome};
 use umbra_protocol::link::CertificateFiled;
 use umbra_protocol::session::{Presented, SessionEnd, SessionRequest, Verdict};
 use umbra_protocol::settings::Settings;
-use umbra_protocol::{CommandId, FromDevice, FromServer, SessionId};
+use umbra_protocol::{CommandId, FromDevice, FromServer, Refusal, SessionId};
 
 use super::trouble::Trouble;
 
@@ -39,7 +39,9 @@ pub enum Input {
     Frame(Box<FromServer>),
     /// The server said something that cannot be read.
     Unreadable(DecodeError),
-    /// The connection ended.
+    /// The server ended the connection in order.
+    Ended,
+    /// The connection broke.
     Closed(Trouble),
     /// Time has passed.
     Tick,
@@ -111,6 +113,8 @@ pub enum Delivery {
     Anchors(TrustAnchors),
     /// The proposed certificate is on file.
     CertificateFiled(CertificateFiled),
+    /// The server will not do one thing that the device said; the link goes on.
+    Refused(Refusal),
 }
 
 /// The answer to a question.

@@ -25,6 +25,8 @@ const PROBE: Duration = Duration::from_secs(10);
 const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Somebody else links with this identity: the two must not take turns every second.
 const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
+/// A connection that ends this soon after a refusal ends because of it.
+const REASON_HOLDS: Duration = Duration::from_secs(5);
 /// More open questions than sessions that could be waiting.
 const QUESTIONS: usize = 64;
 
@@ -45,6 +47,8 @@ struct Online {
     silent_at: Moment,
     number: u64,
     leaving: Option<Moment>,
+    /// What the server refused last: the reason, if it closes now.
+    refused: Option<(Trouble, Moment)>,
 }
 
 /// The link.
@@ -140,13 +144,8 @@ impl Machine {
             }
             Input::Frame(frame) => self.frame(*frame, now, &mut out),
             Input::Unreadable(error) => self.unreadable(error, now, &mut out),
-            Input::Closed(trouble) => match self.state {
-                State::Connecting { .. } | State::Greeting { .. } => {
-                    self.attempt_failed(trouble, now, &mut out);
-                }
-                State::Online(_) => self.lost(trouble, now, &mut out),
-                State::Offline | State::Waiting { .. } | State::Stopped => {}
-            },
+            Input::Ended => self.ended(now, &mut out),
+            Input::Closed(trouble) => self.closed(trouble, now, &mut out),
             Input::Tick => self.tick(now, &mut out),
             Input::Ask {
                 question,
@@ -214,7 +213,9 @@ impl Machine {
     /// There is no link any more; the next attempt comes after a wait that fits the trouble.
     fn lost(&mut self, trouble: Trouble, now: Moment, out: &mut Vec<Output>) {
         let usual = self.backoff.next_wait();
+        let superseded = trouble.code == RefusalCode::Superseded.as_str();
         let wait = match trouble.remedy {
+            Remedy::Retry if superseded => self.backoff.about(SUPERSEDED_WAIT),
             Remedy::Retry => usual,
             Remedy::AskPerson | Remedy::Stop => self.backoff.about(SLOW_RETRY),
         };
@@ -320,6 +321,7 @@ impl Machine {
             silent_at: now + heartbeat * limits::SILENCE_FACTOR,
             number: 0,
             leaving: None,
+            refused: None,
         });
         let device_name = welcome.device_name.clone();
         out.push(Output::Status(LinkStatus::Online { device_name }));
@@ -356,7 +358,7 @@ impl Machine {
                 return;
             }
             FromServer::Refusal(refusal) => {
-                self.refused_online(&refusal, now, out);
+                self.refused_online(refusal, now, out);
                 return;
             }
             FromServer::Goodbye(goodbye) => {
@@ -380,21 +382,42 @@ impl Machine {
         out.push(Output::Deliver(Box::new(delivery)));
     }
 
-    fn refused_online(&mut self, refusal: &Refusal, now: Moment, out: &mut Vec<Output>) {
-        let trouble = Trouble::refused(refusal);
-        let answers_one_message = [RefusalCode::UnknownMessage, RefusalCode::UnexpectedMessage];
-        if answers_one_message.contains(&refusal.code) {
-            // The link goes on without what it answers.
-            if let State::Online(online) = &mut self.state
-                && online.leaving.take().is_some()
-            {
-                out.push(Output::Left(Err(trouble)));
+    /// A refusal on a standing link answers one thing of ours; the link goes on, unless the server closes it now.
+    fn refused_online(&mut self, refusal: Refusal, now: Moment, out: &mut Vec<Output>) {
+        let trouble = Trouble::refused(&refusal);
+        if let State::Online(online) = &mut self.state {
+            if online.leaving.take().is_some() {
+                out.push(Output::Left(Err(trouble.clone())));
             }
-        } else if refusal.code == RefusalCode::Superseded {
-            let wait = self.backoff.about(SUPERSEDED_WAIT);
-            self.wait(trouble, now + wait, out);
-        } else {
-            self.lost(trouble, now, out);
+            online.refused = Some((trouble, now + REASON_HOLDS));
+        }
+        out.push(Output::Deliver(Box::new(Delivery::Refused(refusal))));
+    }
+
+    /// The server has ended the connection; if it has just said why, that is the reason.
+    fn ended(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let said = match &mut self.state {
+            State::Online(online) => online.refused.take(),
+            State::Offline
+            | State::Connecting { .. }
+            | State::Greeting { .. }
+            | State::Waiting { .. }
+            | State::Stopped => None,
+        };
+        let reason = match said {
+            Some((reason, until)) if now <= until => reason,
+            Some(_) | None => Trouble::passing("closed", "The server closed the connection."),
+        };
+        self.closed(reason, now, out);
+    }
+
+    fn closed(&mut self, trouble: Trouble, now: Moment, out: &mut Vec<Output>) {
+        match self.state {
+            State::Connecting { .. } | State::Greeting { .. } => {
+                self.attempt_failed(trouble, now, out);
+            }
+            State::Online(_) => self.lost(trouble, now, out),
+            State::Offline | State::Waiting { .. } | State::Stopped => {}
         }
     }
 

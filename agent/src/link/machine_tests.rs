@@ -222,9 +222,32 @@ fn a_refusal_that_only_a_person_can_lift_is_retried_seldom_and_for_ever() {
 fn a_twin_with_the_same_identity_is_not_fought_every_second() {
     let mut sim = Sim::online();
     sim.frame(refused(RefusalCode::Superseded));
+    sim.feed(Input::Ended);
     assert!(sim.closes());
     assert!(sim.sleep() >= SUPERSEDED_WAIT);
     assert!(sim.connects());
+}
+
+#[test]
+fn a_refusal_on_a_standing_link_is_handed_on_and_is_the_reason_if_the_server_closes_now() {
+    for (later, end, expected) in [
+        (Duration::ZERO, Input::Ended, "device_removed"),
+        (REASON_HOLDS * 2, Input::Ended, "closed"),
+        (Duration::ZERO, Input::Closed(broken()), "closed"),
+    ] {
+        let mut sim = Sim::online();
+        let refusal = refused(RefusalCode::DeviceRemoved);
+        sim.frame(refusal.clone());
+        assert!(sim.machine.is_online(), "one refusal does not end a link");
+        assert_eq!(
+            sim.out,
+            [Output::Deliver(Box::new(Delivery::Refused(refusal)))]
+        );
+        sim.now += later;
+        sim.feed(end);
+        assert_eq!(sim.trouble().map(|t| t.code.as_str()), Some(expected));
+        assert_eq!(sim.sleep() >= SLOW_RETRY, expected == "device_removed");
+    }
 }
 
 #[test]
@@ -634,7 +657,7 @@ fn what_the_server_wants_reaches_the_other_parts() {
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
-    (0u8..14, any::<u64>()).prop_map(|(kind, number)| match kind {
+    (0u8..15, any::<u64>()).prop_map(|(kind, number)| match kind {
         0 => Input::Connected(Box::new(hello())),
         1 => Input::ConnectFailed(broken()),
         2 => Input::Frame(Box::new(welcome(number as u32).into())),
@@ -652,6 +675,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         10 => Input::Relink("x".into()),
         11 => Input::Settings(SETTINGS),
         12 => Input::Start,
+        13 => Input::Ended,
         _ => Input::Tick,
     })
 }

@@ -14,7 +14,7 @@ use umbra_protocol::hello::{Hello, Intent, TicketKey, TrustAnchors, Welcome};
 use umbra_protocol::link::CertificateFiled;
 use umbra_protocol::refusal::clip;
 use umbra_protocol::settings::{Settings, SettingsApplied};
-use umbra_protocol::{FromDevice, Remedy};
+use umbra_protocol::{FromDevice, Refusal, RefusalCode, Remedy};
 
 use super::{Config, dates, unusable};
 use crate::commands::{Commands, proposal};
@@ -213,6 +213,27 @@ impl Management {
         }
     }
 
+    /// The server will not do something; of all that the device says, only a proposed certificate has to be taken back.
+    fn refused(&self, refusal: &Refusal) {
+        warn!(code = refusal.code.as_str(), "the server refuses something");
+        let config = &self.agent.config;
+        let present = self.agent.identity.borrow().clone();
+        let about_certificates = [RefusalCode::Malformed, RefusalCode::CertificateMismatch];
+        if about_certificates.contains(&refusal.code)
+            && let Ok(Some(_)) = identity::pending_next(&config.paths, &present)
+        {
+            if let Err(error) = identity::discard_next(&config.paths, &config.files) {
+                warn!(
+                    error = sentence(&error),
+                    "the refused certificate could not be removed"
+                );
+            }
+            self.agent
+                .commands
+                .certificate_refused(&clip(refusal.to_string()));
+        }
+    }
+
     fn link(&self) -> Option<LinkHandle> {
         self.link.borrow().clone()
     }
@@ -275,6 +296,7 @@ impl World for Management {
             Delivery::RecordFiled(session) => self.agent.sessions.filed(session),
             Delivery::Anchors(anchors) => self.learn(Some(anchors), None),
             Delivery::CertificateFiled(filed) => self.certificate_filed(filed),
+            Delivery::Refused(refusal) => self.refused(&refusal),
         }
         Vec::new()
     }
