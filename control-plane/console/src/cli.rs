@@ -1,6 +1,8 @@
 //! The command line as a person types it. Passwords, keys and tokens have no place in it: everybody on the machine can
 //! read the argument list of a running program.
 
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,10 +12,14 @@ use umbra_protocol::api::Role;
 use umbra_protocol::settings::Value;
 use umbra_protocol::{Fingerprint, KeyId, SessionId, UnitId};
 
+use self::values::{address, assignment, loopback, span};
+
 /// The port of a server where none is named.
 pub const DEFAULT_PORT: u16 = 8443;
 
-const EXIT_CODES: &str = "\
+macro_rules! exit_codes {
+    () => {
+        "\
 Exit codes:
   0    done; for shadow: the session ran and ended in order
   1    refused, or failed
@@ -22,7 +28,9 @@ Exit codes:
   4    the device is offline
   5    a server or a device is not the one it should be (another certificate)
   6    the server can't be reached
-  130  interrupted (Ctrl-C)";
+  130  interrupted (Ctrl-C)"
+    };
+}
 
 /// Everything on the command line.
 #[derive(Debug, Parser)]
@@ -30,12 +38,17 @@ Exit codes:
     name = "umbra",
     version,
     about = "The helpdesk's command line: log in, list devices, make keys, shadow a screen",
-    after_help = "Example:\n  umbra login ums.example.com\n  umbra devices\n  umbra shadow till-5 --reason \"ticket 4711\"",
-    after_long_help = concat!(
-        "Examples:\n  umbra login ums.example.com\n  umbra devices\n  umbra shadow till-5 --reason \"ticket 4711\"\n\n",
-        "Files:\n  ~/.config/umbra/config.json (or below $XDG_CONFIG_HOME) keeps servers, their pinned root\n  ",
-        "certificates and who is logged in. --config or UMBRA_CONFIG name another file.",
-    ),
+    after_help = concat!("\
+Examples:
+  umbra login ums.example.com
+  umbra devices
+  umbra shadow till-5 --reason \"ticket 4711\"
+
+Files:
+  ~/.config/umbra/config.json (or below $XDG_CONFIG_HOME) keeps servers, their pinned root certificates and who is
+  logged in. --config or UMBRA_CONFIG name another file.
+
+", exit_codes!()),
     disable_help_subcommand = true
 )]
 pub struct Cli {
@@ -291,22 +304,27 @@ pub struct NewKeyArgs {
     #[arg(long, value_name = "N", requires = "mass", value_parser = clap::value_parser!(u32).range(1..))]
     pub quota: Option<u32>,
     /// A word for finding the key and its devices again
-    #[arg(long, value_name = "TAG", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TAG",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub tag: String,
 }
 
 /// `umbra shadow`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "\
-The viewer starts only once the device has let us in: before that, its user may have to agree.
+#[command(after_help = concat!("\
+The viewer starts only once the device has let us in: before that, its user may have to agree. With --json, one line
+of JSON is printed per event: listening (with --listen), and ended.
 
 Examples:
   umbra shadow till-5 --reason \"ticket 4711\"
   umbra shadow till-5 --view-only --viewer \"vncviewer -FullScreen {host}::{port}\"
-  umbra shadow till-5 --listen 127.0.0.1:0",
-    after_long_help = EXIT_CODES
-)]
+  umbra shadow till-5 --listen 127.0.0.1:0
+
+", exit_codes!()))]
 pub struct ShadowArgs {
     /// Name, unit ID or device ID
     pub device: String,
@@ -318,7 +336,12 @@ pub struct ShadowArgs {
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     pub listen: Option<std::net::SocketAddr>,
     /// Why, for the person at the device and the audit log
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub reason: String,
     /// See only: no keyboard, pointer or clipboard reaches the device
     #[arg(long)]
@@ -451,41 +474,6 @@ impl From<RoleArg> for Role {
     }
 }
 
-fn address(text: &str) -> Result<HostPort, String> {
-    HostPort::parse(text, DEFAULT_PORT).map_err(|error| error.to_string())
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    crate::text::parse_span(text).map_err(|error| error.to_string())
-}
-
-fn loopback(text: &str) -> Result<std::net::SocketAddr, String> {
-    let address: std::net::SocketAddr = text
-        .parse()
-        .map_err(|_| "give an IP address and a port, like 127.0.0.1:0".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("the screen is offered without encryption here, so only a loopback address is possible, like 127.0.0.1:0"
-            .to_owned())
-    }
-}
-
-/// Reads `NAME=VALUE`.
-fn assignment(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    let name = name.trim();
-    if name.is_empty() {
-        return Err("write NAME=VALUE, with a name before the equals sign".to_owned());
-    }
-    Ok((name.to_owned(), value_of(value)))
-}
-
-fn value_of(text: &str) -> Value {
-    // A number with a decimal point, null or an object is no value of a parameter, so it stays text.
-    serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::Text(text.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -604,27 +592,6 @@ mod tests {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
         }
-    }
-
-    #[test]
-    fn values_of_parameters_are_what_they_look_like() {
-        for (text, value) in [
-            ("a.b=true", Value::Bool(true)),
-            ("a.b=5900", Value::Int(5_900)),
-            ("a.b=-1", Value::Int(-1)),
-            ("a.b=\"5900\"", Value::Text("5900".into())),
-            ("a.b=0.5", Value::Text("0.5".into())),
-            ("a.b=null", Value::Text("null".into())),
-            ("a.b=", Value::Text(String::new())),
-            ("a.b=x=y", Value::Text("x=y".into())),
-            (
-                "a.b=[\"x\",\"y\"]",
-                Value::List(vec!["x".into(), "y".into()]),
-            ),
-        ] {
-            assert_eq!(assignment(text), Ok(("a.b".to_owned(), value)), "{text}");
-        }
-        assert!(assignment("=x").is_err());
     }
 
     #[test]

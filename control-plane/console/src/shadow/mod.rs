@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
@@ -37,8 +37,8 @@ use crate::text::printable;
 const DECISION: Duration = Duration::from_secs(5 * 60);
 /// How long a viewer may take to connect.
 const VIEWER: Duration = Duration::from_secs(5 * 60);
-/// How long a viewer has after the end, to close by itself.
-const VIEWER_FAREWELL: Duration = Duration::from_secs(2);
+/// How long a viewer has after the end to close by itself, and the device to take a farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the server may take to hear that a session will not begin.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 /// The most that a VNC server says before a viewer has said anything: its greeting.
@@ -76,27 +76,34 @@ pub(crate) async fn run(
         () = interrupt.as_mut() => return Err(Failure::Interrupted),
     };
     let device = printable(&offer.device_name);
-    let opened = tokio::select! {
-        opened = open(call, &offer, &device) => opened.map_err(Failure::from),
-        () = interrupt.as_mut() => Err(Failure::Interrupted),
-    };
-    let stream = match opened {
-        Ok(stream) => stream,
-        Err(failure) => {
-            withdraw(&client, &offer, &failure).await;
-            return Err(failure);
+    let session = async {
+        let mut stream = tokio::select! {
+            reached = reach(call, &offer, &device) => reached?,
+            () = interrupt.as_mut() => return Err(Failure::Interrupted),
+        };
+        let session = async {
+            tokio::select! {
+                consent = consent(call, &offer, &mut stream) => consent?,
+                () = interrupt.as_mut() => return Err(Failure::Interrupted),
+            }
+            call.around.note(&format!("connected to {device}"));
+            show(
+                call,
+                &mut stream,
+                viewer.as_ref(),
+                args.listen,
+                interrupt.as_mut(),
+            )
+            .await
+        };
+        let session = session.await;
+        if session.is_err() {
+            // With a farewell, the device knows that it was no accident of the network.
+            let _ = timeout(FAREWELL, stream.shutdown()).await;
         }
+        session
     };
-    call.around.note(&format!("connected to {device}"));
-    let ended = show(
-        call,
-        stream,
-        viewer.as_ref(),
-        args.listen,
-        interrupt.as_mut(),
-    )
-    .await;
-    let (outcome, child) = match ended {
+    let (outcome, child) = match session.await {
         Ok(ended) => ended,
         Err(failure) => {
             withdraw(&client, &offer, &failure).await;
@@ -115,8 +122,8 @@ pub(crate) async fn run(
     Ok(report.exit)
 }
 
-/// Connects to the device that the server named, and waits for its consent.
-async fn open(
+/// Connects to the device that the server named.
+async fn reach(
     call: &mut Call<'_, '_>,
     offer: &SessionOffer,
     device: &str,
@@ -135,35 +142,36 @@ async fn open(
         offer_ends,
         limits: call.dial,
     };
-    let mut stream = dial(target, |note| call.around.note(note)).await?;
+    dial(target, |note| call.around.note(note)).await
+}
+
+/// Presents the ticket and waits until the device, and its user where there is one to ask, has said yes.
+async fn consent(
+    call: &mut Call<'_, '_>,
+    offer: &SessionOffer,
+    stream: &mut TlsStream<TcpStream>,
+) -> Result<(), ShadowError> {
     let password = umbra_vnc_proxy::Secret::new(offer.password.reveal());
-    let mut last = String::new();
     let deadline = Instant::now() + DECISION;
-    console_end::open(
-        &mut stream,
-        offer.ticket.reveal(),
-        &password,
-        deadline,
-        |sentence| {
-            // The device repeats itself to show that it is alive.
-            if sentence != last {
-                last = sentence.to_owned();
-                call.around.note(&format!(
-                    "waiting for the user at the device… {}",
-                    printable(sentence)
-                ));
-            }
-        },
-    )
-    .await
-    .map_err(ShadowError::Device)?;
-    Ok(stream)
+    let mut last = String::new();
+    let on_wait = |sentence: &str| {
+        // The device repeats itself to show that it is alive.
+        if sentence != last {
+            last = sentence.to_owned();
+            let sentence = printable(sentence);
+            call.around
+                .note(&format!("waiting for the user at the device… {sentence}"));
+        }
+    };
+    console_end::open(stream, offer.ticket.reveal(), &password, deadline, on_wait)
+        .await
+        .map_err(ShadowError::Device)
 }
 
 /// Offers the screen on loopback to one viewer and carries the session until it ends.
 async fn show(
     call: &mut Call<'_, '_>,
-    mut stream: TlsStream<TcpStream>,
+    stream: &mut TlsStream<TcpStream>,
     viewer: Option<&Viewer>,
     listen: Option<SocketAddr>,
     mut interrupt: Interrupt<'_>,
@@ -192,7 +200,7 @@ async fn show(
     let mut early = Early::default();
     let screen = tokio::select! {
         screen = connected(listener) => screen.map_err(Failure::from),
-        reason = early.read(&mut stream) => Err(ShadowError::EndedEarly(reason.for_operator()).into()),
+        reason = early.read(stream) => Err(ShadowError::EndedEarly(reason.for_operator()).into()),
         error = gone(child.as_mut(), program) => Err(error.into()),
         () = interrupt.as_mut() => Err(Failure::Interrupted),
     };
@@ -274,7 +282,7 @@ async fn gone(child: Option<&mut Child>, program: &str) -> ShadowError {
 
 /// Gives the viewer time to close by itself. One that shows its own farewell is left alone, unless it has to go.
 async fn farewell(mut child: Child, must_go: bool) {
-    if timeout(VIEWER_FAREWELL, child.wait()).await.is_ok() || !must_go {
+    if timeout(FAREWELL, child.wait()).await.is_ok() || !must_go {
         return;
     }
     if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
@@ -283,7 +291,7 @@ async fn farewell(mut child: Child, must_go: bool) {
             nix::sys::signal::Signal::SIGTERM,
         );
     }
-    if timeout(VIEWER_FAREWELL, child.wait()).await.is_err() {
+    if timeout(FAREWELL, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
 }

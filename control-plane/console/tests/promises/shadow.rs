@@ -546,6 +546,31 @@ async fn an_interrupt_while_the_user_is_asked_withdraws_the_session() {
 }
 
 #[tokio::test]
+async fn an_interrupt_before_a_viewer_came_is_a_farewell_and_no_accident() {
+    let (authority, identity) = (Authority::new(), Identity::new());
+    let (go, _end, script) = words();
+    let (address, device) = device(&identity, script).await;
+    go.send(()).expect("heard");
+    let api = server(&authority, &identity, vec![address.to_string()], 60).await;
+    let mut desk = Desk::logged_in(&authority, &api).await;
+    let out = desk.out.clone();
+    let interrupt = async move {
+        out.shows("listening on").await;
+    };
+    let failure = desk
+        .run_until("shadow till-5 --listen 127.0.0.1:0", interrupt)
+        .await
+        .expect_err("interrupted");
+    assert_eq!(failure.exit(), Exit::Interrupted);
+    let saw = soon("the device's end", device).await.expect("saw");
+    assert!(
+        matches!(saw, Saw::Preface(_, Some(EndReason::ViewerClosed))),
+        "a farewell arrived: {saw:?}"
+    );
+    assert!(withdrawn(&api));
+}
+
+#[tokio::test]
 async fn an_interrupt_during_the_session_ends_it_in_order() {
     let (authority, identity) = (Authority::new(), Identity::new());
     let (go, _end, script) = words();
@@ -581,11 +606,11 @@ async fn an_interrupt_during_the_session_ends_it_in_order() {
     );
 }
 
-/// A viewer program that writes down where it was sent, then stays until it is told to go.
+/// A viewer program that writes down where it was sent, then stays until it is told to go or its folder is gone.
 fn viewer_program(folder: &Path) -> String {
     let program = folder.join("viewer");
     let text = format!(
-        "#!/bin/sh\necho \"$@\" > {0}/sent.part\nmv {0}/sent.part {0}/sent\nwhile [ ! -e {0}/go ]; do sleep 0.05; done\n",
+        "#!/bin/sh\necho \"$@\" > {0}/sent.part\nmv {0}/sent.part {0}/sent\nwhile [ -e {0}/viewer ] && [ ! -e {0}/go ]; do sleep 0.05; done\n",
         folder.display()
     );
     std::fs::write(&program, text).expect("written");
