@@ -152,8 +152,9 @@ async fn a_vnc_server_that_greets_is_good_and_anything_else_is_not() {
     assert_eq!(device.check("vnc-server").await.verdict, Verdict::Bad);
 }
 
-/// A server's certificates: the root's PEM, and the identity of a server on 127.0.0.1 below it.
-fn certificates() -> (String, TlsIdentity) {
+/// A server's certificates: the root's PEM, and the identity of a server on 127.0.0.1 below it, which presents its own
+/// certificate only, or the root as well.
+fn certificates() -> (String, [TlsIdentity; 2]) {
     let mut root = CertificateParams::new(Vec::new()).expect("no names");
     root.distinguished_name.push(DnType::CommonName, "Root");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -169,15 +170,17 @@ fn certificates() -> (String, TlsIdentity) {
         .signed_by(&end_key, &Issuer::new(root, root_key))
         .expect("a certificate")
         .pem();
-    let identity = TlsIdentity::from_pem(&end_pem, &end_key.serialize_pem()).expect("an identity");
-    (root_pem, identity)
+    let key = end_key.serialize_pem();
+    let identities = [end_pem.clone(), format!("{end_pem}{root_pem}")]
+        .map(|chain| TlsIdentity::from_pem(&chain, &key).expect("an identity"));
+    (root_pem, identities)
 }
 
 #[tokio::test]
 async fn a_server_is_good_only_with_the_root_that_is_pinned() {
     let device = Device::with_identity();
     assert_eq!(device.check("server").await.verdict, Verdict::Skipped);
-    let (root, identity) = certificates();
+    let (root, identities) = certificates();
     let (other_root, _) = certificates();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -197,9 +200,14 @@ async fn a_server_is_good_only_with_the_root_that_is_pinned() {
             .store(&device.paths, &Files::new())
             .expect("stored");
     };
-    let acceptor = tokio_rustls::TlsAcceptor::from(http_acceptor_config(&identity));
-    for (root, verdict) in [(&root, Verdict::Good), (&other_root, Verdict::Bad)] {
-        pin(root);
+    for (identity, pinned, verdict) in [
+        (&identities[0], &root, Verdict::Good),
+        (&identities[1], &root, Verdict::Good),
+        (&identities[0], &other_root, Verdict::Bad),
+        (&identities[1], &other_root, Verdict::Bad),
+    ] {
+        pin(pinned);
+        let acceptor = tokio_rustls::TlsAcceptor::from(http_acceptor_config(identity));
         let serve = async {
             let (stream, _) = listener.accept().await.expect("a caller");
             // The caller may leave in the middle of it.
