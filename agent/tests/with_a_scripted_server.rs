@@ -22,6 +22,7 @@ use umbra_agent::files::{Files, Step};
 use umbra_agent::os::fake::Fake;
 use umbra_agent::status::{SessionStage, Stage};
 use umbra_protocol::command::{Action, Command, CommandState};
+use umbra_protocol::hello::TrustAnchors;
 use umbra_protocol::link::{CertificateFiled, ResultFiled};
 use umbra_protocol::message::FromDevice;
 use umbra_protocol::session::{
@@ -919,6 +920,88 @@ async fn a_certificate_that_the_server_does_not_take_is_taken_back_and_the_link_
     drop(link);
     let (link, _) = server.welcome().await;
     assert_eq!(link.certificate, old);
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_does_not_push_out_who_waits_for_the_person() {
+    let server = Server::start().await;
+    let device = Device::start(&shadowable(vnc_server().await, "")).await;
+    device.enrolled_by(&server).await;
+    let (mut link, port) = server.welcome_with_port().await;
+    let session = request(1).session;
+    let mut console = connect(&link, port).await;
+    let ticket = ticket(&server, &link, 1);
+    let person = async {
+        device
+            .until("the question", |status| !status.consents.is_empty())
+            .await;
+        let mut strangers = Vec::new();
+        for _ in 0..100 {
+            let stranger = TcpStream::connect(("127.0.0.1", port)).await;
+            strangers.push(stranger.expect("connected"));
+        }
+        // Once the first stranger had to go, whoever was there before would have gone too.
+        let _ = soon("the end of the first", strangers[0].read(&mut [0])).await;
+        device
+            .ask(Request::Consent {
+                session,
+                accept: true,
+            })
+            .await
+    };
+    let (opened, (), answer) =
+        tokio::join!(open(&mut console, &ticket), allow(&mut link, 1), person);
+    assert!(matches!(answer, Response::Done { .. }), "{answer:?}");
+    opened.expect("accepted");
+}
+
+#[tokio::test]
+async fn roots_and_ticket_keys_that_would_lose_the_device_are_not_taken_over_and_good_ones_are_kept()
+ {
+    let server = Server::start().await;
+    let next = Server::start().await;
+    let mut device = Device::start("").await;
+    device.enrolled_by(&server).await;
+    let (mut link, _) = server.welcome().await;
+    let good = server.anchors();
+    let bad = [
+        TrustAnchors {
+            roots: Vec::new(),
+            ..good.clone()
+        },
+        TrustAnchors {
+            roots: vec!["nothing".into()],
+            ..good.clone()
+        },
+        TrustAnchors {
+            ticket_keys: Vec::new(),
+            ..good.clone()
+        },
+    ];
+    for anchors in bad {
+        link.say(anchors).await;
+    }
+    let both = TrustAnchors {
+        roots: [good.roots.clone(), next.anchors().roots].concat(),
+        ticket_keys: [good.ticket_keys, next.anchors().ticket_keys].concat(),
+    };
+    link.say(both.clone()).await;
+    // In order: once this command is answered, all of them were read.
+    let id = CommandId::from_bytes([1; 16]);
+    link.say(Command {
+        id,
+        action: Action::Inventory,
+    })
+    .await;
+    link.hear_kind("command_result").await;
+    device.cut_power().await;
+    let kept = umbra_agent::enrolment::Enrolled::load(&device.paths)
+        .expect("readable")
+        .expect("there");
+    assert_eq!(kept.anchors, both);
+    device.boot(Files::new(), Fake::default()).await;
+    drop(link);
+    server.welcome().await;
 }
 
 #[tokio::test]
