@@ -978,14 +978,14 @@ async fn roots_and_ticket_keys_that_would_lose_the_device_are_not_taken_over_and
             ..good.clone()
         },
     ];
-    for anchors in bad {
-        link.say(anchors).await;
-    }
     let both = TrustAnchors {
         roots: [good.roots.clone(), next.anchors().roots].concat(),
         ticket_keys: [good.ticket_keys, next.anchors().ticket_keys].concat(),
     };
     link.say(both.clone()).await;
+    for anchors in bad {
+        link.say(anchors).await;
+    }
     // In order: once this command is answered, all of them were read.
     let id = CommandId::from_bytes([1; 16]);
     link.say(Command {
