@@ -8,8 +8,6 @@ mod server;
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 pub use console::{Console, Refused, Shadow};
 pub use device::{Device, DeviceConfig};
 pub use offer::Offer;
@@ -94,13 +92,7 @@ impl<'s> World<'s> {
 
     /// The device's name at the server: its unit ID, as nobody gave it another.
     pub async fn device_name(&self) -> Result<String, WorldError> {
-        let status = self.device.status().await?;
-        let name = status.pointer("/identity/unit_id").and_then(Value::as_str);
-        name.map(str::to_owned)
-            .ok_or_else(|| WorldError::Unexpected {
-                program: "umbra-agent status".into(),
-                said: status.to_string(),
-            })
+        self.device.unit_id().await
     }
 
     /// Shadows the device as the administrator.

@@ -203,10 +203,7 @@ async fn first_words_that_are_too_long_or_too_late_or_none_end_the_connection() 
                 heard.len()
             );
         }
-        ensure!(
-            !trace.exists(),
-            "a stranger's words were run"
-        );
+        ensure!(!trace.exists(), "a stranger's words were run");
         ensure!(
             world.desktop.connections() == 0,
             "the VNC server was bothered"

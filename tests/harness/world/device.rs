@@ -227,6 +227,19 @@ impl<'s> Device<'s> {
         })
     }
 
+    /// The label on the device.
+    pub async fn unit_id(&self) -> Result<String, WorldError> {
+        let status = self.status().await?;
+        let name = status
+            .pointer("/identity/unit_id")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        name.ok_or_else(|| WorldError::Unexpected {
+            program: "umbra-agent status".into(),
+            said: status.to_string(),
+        })
+    }
+
     /// Waits until the agent is at a stage (`online`, `waiting`, `refused`…), and gives the status.
     pub async fn wait_for_stage(&self, stage: &str) -> Result<Value, WorldError> {
         let what = format!("{} to be {stage}", self.name);
