@@ -22,7 +22,7 @@ use umbra_agent::files::{Files, Step};
 use umbra_agent::os::fake::Fake;
 use umbra_agent::status::{SessionStage, Stage};
 use umbra_protocol::command::{Action, Command, CommandState};
-use umbra_protocol::hello::TrustAnchors;
+use umbra_protocol::hello::{Intent, TrustAnchors};
 use umbra_protocol::link::{CertificateFiled, ResultFiled};
 use umbra_protocol::message::FromDevice;
 use umbra_protocol::session::{
@@ -1079,6 +1079,59 @@ async fn a_damaged_enrolment_is_told_and_never_replaced_by_itself() {
     // Mended by hand: the device links without being told.
     std::fs::write(device.paths.enrolment(), &good).expect("written");
     server.welcome().await;
+}
+
+#[tokio::test]
+async fn a_damaged_enrolment_can_be_given_up_by_a_person() {
+    let server = Server::start().await;
+    let mut device = Device::start("").await;
+    device.stop().await;
+    std::fs::write(device.paths.enrolment(), "{").expect("written");
+    device.boot(Files::new(), Fake::default()).await;
+    device
+        .until("the trouble", |status| status.stage == Stage::Refused)
+        .await;
+    let answer = device.ask(Request::Leave {}).await;
+    assert!(matches!(answer, Response::Done { .. }), "{answer:?}");
+    device.enrolled_by(&server).await;
+    server.welcome().await;
+}
+
+#[tokio::test]
+async fn a_device_that_its_server_removed_can_be_taken_on_again_at_once() {
+    let server = Server::start().await;
+    let device = Device::start("").await;
+    device.enrolled_by(&server).await;
+    let mut link = server.accept().await;
+    link.hello(Intent::Link).await;
+    link.say(Refusal::new(RefusalCode::DeviceRemoved, "Removed."))
+        .await;
+    let status = device
+        .until("the refusal", |status| status.stage == Stage::Refused)
+        .await;
+    assert_eq!(status.code.as_deref(), Some("device_removed"));
+    assert!(status.next_attempt.is_some(), "it tries again by itself");
+    // An attempt that fails changes nothing.
+    let stranger = Server::start().await;
+    let address = stranger.address.to_string();
+    let (answer, _) = tokio::join!(
+        device.enrol_with(&address, server.root),
+        stranger.try_accept()
+    );
+    failed(answer);
+    assert!(device.paths.enrolment().exists());
+    let mut link = server.accept().await;
+    link.hello(Intent::Link).await;
+    link.say(Refusal::new(RefusalCode::DeviceRemoved, "Removed."))
+        .await;
+    device
+        .until("the refusal", |status| status.stage == Stage::Refused)
+        .await;
+    device.enrolled_by(&server).await;
+    server.welcome().await;
+    device
+        .until("the link", |status| status.stage == Stage::Online)
+        .await;
 }
 
 #[tokio::test]

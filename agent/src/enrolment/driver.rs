@@ -155,7 +155,9 @@ impl EnrolError {
             // Both fingerprints are in it, and the names of the certificate.
             Self::Tls { .. } | Self::Connect { .. } => sentence(self),
             Self::Conversation(ConversationError::Refused(refusal)) => {
-                format!("The server refused: {refusal}.")
+                // Its code stands at the end, after what the person can do.
+                let told = refusal.sentence.trim_end_matches('.');
+                format!("The server refused: {told}.")
             }
             Self::TimedOut
             | Self::Lost(_)
@@ -226,26 +228,14 @@ fn tls_kind(error: &TlsError) -> TlsKind {
     }
 }
 
+/// What the server's own sentence does not say: it names what to ask an administrator for.
 fn advice(code: RefusalCode) -> Option<&'static str> {
-    let keys = [
-        RefusalCode::KeyNotAccepted,
-        RefusalCode::KeyUsed,
-        RefusalCode::KeyExpired,
-        RefusalCode::KeyRevoked,
-        RefusalCode::KeyForOtherUnit,
-        RefusalCode::KeyQuota,
-    ];
-    if keys.contains(&code) {
-        return Some("Ask your administrator for a new first-authentication key for this device.");
-    }
     if code == RefusalCode::CertificateMismatch {
-        return Some(
-            "Ask your administrator to remove or release the device that is filed under this unit ID, then enrol again.",
-        );
+        return Some("Once that is done, enrol again with the same key.");
     }
     match code.remedy() {
         Remedy::Retry => Some("Try again in a while."),
-        Remedy::AskPerson | Remedy::Stop => Some("Ask your administrator."),
+        Remedy::AskPerson | Remedy::Stop => None,
     }
 }
 

@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 use umbra_protocol::hello::Intent;
-use umbra_protocol::{Remedy, SessionId};
+use umbra_protocol::refusal::clip;
+use umbra_protocol::{RefusalCode, Remedy, SessionId};
 
 use super::world::{Agent, Management};
 use super::{DRAIN, LOOK, answer, dates};
 use crate::control::{self, Action, ErrorCode, Failure};
-use crate::enrolment::{self, EnrolRequest, Enrolled};
+use crate::enrolment::{self, EnrolRequest, Enrolled, Step};
 use crate::link::trouble::sentence;
 use crate::link::{LinkSettings, driver};
 use crate::registry::Snapshot;
@@ -35,10 +36,19 @@ fn link_settings(snapshot: &Snapshot) -> LinkSettings {
 enum Life {
     Unenrolled,
     Enrolled(Box<Enrolled>),
+    /// A person wants the device to be taken on.
+    Enrolling(Box<EnrolRequest>, Reply),
     /// The enrolment can't be read.
     Stuck(String),
     Ended,
 }
+
+/// A server that says one of these does not want the device back as it is: another enrolment may take its place.
+const DISMISSED: [RefusalCode; 3] = [
+    RefusalCode::DeviceRemoved,
+    RefusalCode::UnknownDevice,
+    RefusalCode::CertificateMismatch,
+];
 
 pub(super) type Shutdown<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
@@ -52,11 +62,20 @@ impl Agent {
         loop {
             life = match life {
                 Life::Unenrolled => {
-                    self.board.update(|status| status.go(Stage::NotEnrolled));
+                    self.board.update(|status| {
+                        // Why the last attempt failed stays to be read.
+                        if status.stage != Stage::NotEnrolled {
+                            status.go(Stage::NotEnrolled);
+                        }
+                    });
                     self.unenrolled(actions, shutdown.as_mut()).await
                 }
                 Life::Enrolled(enrolled) => {
                     self.linked(*enrolled, actions, shutdown.as_mut()).await
+                }
+                Life::Enrolling(request, reply) => {
+                    self.enrolling(&request, reply, actions, shutdown.as_mut())
+                        .await
                 }
                 Life::Stuck(problem) => self.stuck(problem, actions, shutdown.as_mut()).await,
                 Life::Ended => return,
@@ -99,6 +118,7 @@ impl Agent {
                     Life::Stuck(same) if same == problem => {}
                     other @ (Life::Unenrolled
                     | Life::Enrolled(_)
+                    | Life::Enrolling(..)
                     | Life::Stuck(_)
                     | Life::Ended) => return other,
                 },
@@ -143,22 +163,7 @@ impl Agent {
                         fingerprint,
                         key,
                     };
-                    let enrolled = tokio::select! {
-                        () = shutdown.as_mut() => return Life::Ended,
-                        enrolled = self.enrol(&request) => enrolled,
-                        () = self.meanwhile(actions) => return Life::Ended,
-                    };
-                    match enrolled {
-                        Ok(enrolled) => {
-                            let name = umbra_protocol::refusal::clip(enrolled.device_name.clone());
-                            let _ = reply.send(Ok(format!(
-                                "{} has taken this device on as “{name}”.",
-                                request.address
-                            )));
-                            return Life::Enrolled(Box::new(enrolled));
-                        }
-                        Err(failure) => drop(reply.send(Err(failure))),
-                    }
+                    return Life::Enrolling(Box::new(request), reply);
                 }
                 Action::Leave { reply } => {
                     let failure =
@@ -166,6 +171,35 @@ impl Agent {
                     let _ = reply.send(Err(failure));
                 }
                 other @ (Action::Consent { .. } | Action::EndSession { .. }) => self.local(other),
+            }
+        }
+    }
+
+    async fn enrolling(
+        &self,
+        request: &EnrolRequest,
+        reply: Reply,
+        actions: &mut mpsc::Receiver<Action>,
+        mut shutdown: Shutdown<'_>,
+    ) -> Life {
+        let enrolled = tokio::select! {
+            () = shutdown.as_mut() => return Life::Ended,
+            enrolled = self.enrol(request) => enrolled,
+            () = self.meanwhile(actions) => return Life::Ended,
+        };
+        match enrolled {
+            Ok(enrolled) => {
+                let name = clip(enrolled.device_name.clone());
+                let _ = reply.send(Ok(format!(
+                    "{} has taken this device on as “{name}”.",
+                    request.address
+                )));
+                Life::Enrolled(Box::new(enrolled))
+            }
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+                // As before: without a server, or with the one that had taken it on.
+                self.enrolment()
             }
         }
     }
@@ -184,19 +218,22 @@ impl Agent {
             connect_timeout: self.registry.snapshot().manager.connect_timeout,
             dates: dates(&self.config.clock),
         };
-        // What another server decided must not hold under this one.
-        if let Err(error) = self.registry.forget_server() {
-            warn!(
-                error = sentence(&error),
-                "earlier settings could not be removed"
-            );
-        }
         let enrolled = enrolment::enroll(
             request,
             applicant,
             &self.config.paths,
             &self.config.files,
-            |_| {},
+            |step| {
+                // What another server decided must not hold under this one, not even after a power cut between the two.
+                if step == Step::Storing
+                    && let Err(error) = self.registry.forget_server()
+                {
+                    warn!(
+                        error = sentence(&error),
+                        "earlier settings could not be removed"
+                    );
+                }
+            },
         )
         .await;
         match enrolled {
@@ -319,6 +356,9 @@ impl Agent {
                     Action::Leave { reply } if leaving.is_none() => {
                         leaving = Some(Box::pin(leave(handle.clone(), reply)));
                     }
+                    Action::Enrol { address, fingerprint, key, reply } if self.is_dismissed() => {
+                        break Life::Enrolling(Box::new(EnrolRequest { address, fingerprint, key }), reply);
+                    }
                     Action::Enrol { reply, .. } => {
                         let failure = Failure::new(
                             ErrorCode::Refused,
@@ -340,6 +380,14 @@ impl Agent {
         self.sessions.link(None);
         self.trust(Vec::new());
         life
+    }
+
+    /// Whether the server does not want this device back as it is.
+    fn is_dismissed(&self) -> bool {
+        let code = self.board.now().code;
+        DISMISSED
+            .iter()
+            .any(|dismissed| code.as_deref() == Some(dismissed.as_str()))
     }
 
     /// Forgets the server.
