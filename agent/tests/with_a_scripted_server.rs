@@ -1128,7 +1128,7 @@ async fn a_device_that_its_server_removed_can_be_taken_on_again_at_once() {
         .until("the refusal", |status| status.stage == Stage::Refused)
         .await;
     device.enrolled_by(&server).await;
-    server.welcome().await;
+    let (_link, _) = server.welcome().await;
     device
         .until("the link", |status| status.stage == Stage::Online)
         .await;
