@@ -2,6 +2,7 @@
 //! Names lead from one certificate to the next; signatures decide between certificates of the same name.
 
 use super::{Check, Expectation, Finding, Verdict};
+use crate::tls::fingerprint;
 use crate::x509::{CertificateFacts, Signed, der, sha256, signed_by};
 
 /// A certificate that could be read.
@@ -239,13 +240,16 @@ fn check_fingerprint(order: &Order<'_>, expected: [u8; 32]) -> Finding {
     let is_expected = |member: &&&Member<'_>| sha256(member.der) == expected;
     let Some(found) = order.path.iter().chain(&order.unrelated).find(is_expected) else {
         let sentence = if order.reaches_root() {
-            let own = hex(&sha256(order.top().der));
+            let own = fingerprint(&sha256(order.top().der));
             format!(
                 "the root certificate has the fingerprint {own} instead of {}",
-                hex(&expected)
+                fingerprint(&expected)
             )
         } else {
-            format!("no certificate has the fingerprint {}", hex(&expected))
+            format!(
+                "no certificate has the fingerprint {}",
+                fingerprint(&expected)
+            )
         };
         return Finding::fail(
             check,
@@ -286,8 +290,4 @@ fn check_fingerprint(order: &Order<'_>, expected: [u8; 32]) -> Finding {
         ),
     };
     Finding::chain(check, verdict, sentence, advice).about(found)
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -304,8 +304,11 @@ impl TlsError {
     }
 }
 
-fn fingerprint(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// In the four parts in which people are given it, so that they can compare.
+pub(crate) fn fingerprint(bytes: &[u8; 32]) -> String {
+    let part = |eight: &[u8]| eight.iter().map(|byte| format!("{byte:02X}")).collect();
+    let parts: Vec<String> = bytes.chunks(8).map(part).collect();
+    parts.join("-")
 }
 
 fn fingerprints(all: &[[u8; 32]]) -> String {

@@ -17,6 +17,7 @@ use rustls::pki_types::CertificateDer;
 
 pub use client::{connect_tls, device_config, fetch_chain};
 pub use error::TlsError;
+pub(crate) use error::fingerprint;
 pub use identity::{IdentityError, TlsIdentity};
 pub use server::{Accepted, accept_by_alpn, http_acceptor_config, link_acceptor_config};
 pub use trust::{DatePolicy, ServerTrust, TrustError};
