@@ -3,6 +3,8 @@
 mod device_port;
 mod hostile_peer;
 mod server;
+mod session_faults;
 mod shadow;
+mod strangers;
 mod tickets;
 mod viewers;

@@ -34,6 +34,7 @@ pub struct Server<'s> {
     config: ServerConfig,
     address: SocketAddr,
     fingerprint: String,
+    environment: Vec<(String, String)>,
     program: Program,
 }
 
@@ -42,7 +43,7 @@ impl<'s> Server<'s> {
     pub async fn start(scratch: &'s Scratch, config: ServerConfig) -> Result<Self, WorldError> {
         let state = scratch.path("server");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (program, address) = launch(scratch, &state, &config, any, true).await?;
+        let (program, address) = launch(scratch, &state, &config, any, &[], true).await?;
         let mut command = Command::new(product("umbra-server")?);
         command.arg("fingerprint").arg("--state").arg(&state);
         let output = run(
@@ -64,16 +65,30 @@ impl<'s> Server<'s> {
             config,
             address,
             fingerprint,
+            environment: Vec::new(),
             program,
         })
+    }
+
+    /// Sets an environment variable for the server's next start.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts it again where it was, after it ended or was killed.
     pub async fn start_again(&mut self) -> Result<(), WorldError> {
         self.program.kill();
-        self.program = launch(self.scratch, &self.state, &self.config, self.address, false)
-            .await?
-            .0;
+        let environment = &self.environment;
+        self.program = launch(
+            self.scratch,
+            &self.state,
+            &self.config,
+            self.address,
+            environment,
+            false,
+        )
+        .await?
+        .0;
         Ok(())
     }
 
@@ -117,6 +132,7 @@ async fn launch(
     state: &Path,
     config: &ServerConfig,
     listen: SocketAddr,
+    environment: &[(String, String)],
     first: bool,
 ) -> Result<(Program, SocketAddr), WorldError> {
     let mut command = Command::new(product("umbra-server")?);
@@ -126,6 +142,7 @@ async fn launch(
         .arg(state)
         .args(["--listen", &listen.to_string()]);
     command.args(["--heartbeat", &config.heartbeat.to_string()]);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     if let Some(public) = config.public {
         command.args(["--public-address", &public.to_string()]);
     }
