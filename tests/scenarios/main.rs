@@ -1,10 +1,12 @@
 //! The product's promises, kept end to end: the programs that ship, on real parts, in a folder of their own.
 
 mod device_port;
+mod faults;
 mod hostile_peer;
 mod server;
 mod session_faults;
 mod shadow;
+mod state;
 mod strangers;
 mod tickets;
 mod viewers;
