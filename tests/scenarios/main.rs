@@ -1,6 +1,8 @@
 //! The product's promises, kept end to end: the programs that ship, on real parts, in a folder of their own.
 
 mod device_port;
+mod device_state;
+mod enrolment;
 mod faults;
 mod hostile_peer;
 mod server;
