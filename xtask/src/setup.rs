@@ -19,9 +19,10 @@ enum Sign {
 }
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
-const PACKAGES: [(&str, Sign); 10] = [
+const PACKAGES: [(&str, Sign); 11] = [
     ("openssl", Sign::Program("openssl")),
     ("python3-venv", Sign::PythonVenv),
+    ("strace", Sign::Program("strace")),
     ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
     ("tigervnc-viewer", Sign::Program("vncviewer")),
     ("x11-apps", Sign::Program("xwd")),
