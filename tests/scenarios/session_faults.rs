@@ -3,6 +3,7 @@
 
 mod consent;
 mod ends;
+mod impostor;
 mod outages;
 mod ways_in;
 

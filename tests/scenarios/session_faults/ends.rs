@@ -99,7 +99,9 @@ async fn a_session_in_which_much_moves_ends_at_the_total_limit() {
         let world = world_with(scratch, &parameters).await?;
         let mut shadow = world.shadow("does not stop").await?;
         let mut viewer = shadow.view().await?;
-        while viewer.refresh().await.is_ok() {}
+        let looking = async { while viewer.refresh().await.is_ok() {} };
+        let ended = tokio::time::timeout(SOON, looking).await;
+        ensure!(ended.is_ok(), "the session has no end");
         let record = ended_with(&world, &mut shadow, "total_limit").await?;
         let lasted = record.get("duration_ms").and_then(Value::as_u64);
         // Longer than the idle limit, which something moving never reaches.
