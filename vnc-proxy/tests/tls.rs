@@ -199,9 +199,8 @@ async fn a_caller_that_speaks_no_tls_gets_no_byte_of_rfb() {
     }
 }
 
-/// The field's certificates have RSA keys of 4096 bits, which nothing in this crate's tests can make.
+/// The field's certificates have RSA keys of 4096 bits, which only the openssl program makes here.
 #[tokio::test]
-#[ignore = "needs the openssl program"]
 async fn an_rsa_certificate_of_the_field_is_accepted() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = |args: &str| {
