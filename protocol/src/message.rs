@@ -10,8 +10,8 @@ use crate::limits;
 use crate::link::{Beat, CertificateFiled, CertificateProposed, Goodbye, ResultFiled};
 use crate::refusal::Refusal;
 use crate::session::{
-    Presented, RecordFiled, SessionEnd, SessionRecord, SessionRequest, SessionStarted,
-    SessionVerdict, SessionVerify, Verdict,
+    CallerRefused, Presented, RecordFiled, SessionEnd, SessionRecord, SessionRequest,
+    SessionStarted, SessionVerdict, SessionVerify, Verdict,
 };
 use crate::settings::{Settings, SettingsApplied, Value};
 
@@ -69,6 +69,8 @@ message_set! {
         SessionStarted(SessionStarted) = "session_started",
         /// A session ended.
         SessionRecord(SessionRecord) = "session_record",
+        /// A caller was turned away by the device alone.
+        CallerRefused(CallerRefused) = "caller_refused",
         /// The next certificate.
         CertificateProposed(CertificateProposed) = "certificate_proposed",
         /// The device wants to be removed from the server's file.
@@ -321,6 +323,13 @@ impl Limited for SessionRecord {
     fn check(&self) -> Result<(), String> {
         text_within("code", &self.code, limits::LABEL)?;
         text_within("sentence", &self.sentence, limits::SENTENCE)
+    }
+}
+
+impl Limited for CallerRefused {
+    fn check(&self) -> Result<(), String> {
+        text_within("from", &self.from, limits::LABEL)?;
+        self.refusal.check()
     }
 }
 

@@ -111,6 +111,16 @@ pub struct SessionRecord {
     pub bytes_to_console: u64,
 }
 
+/// The device turned a caller away without asking the server: its ticket was forged, used before or for another device, or
+/// it wanted an unprotected session. For the audit log; said once, if the link stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerRefused {
+    /// The caller's IP address, as text.
+    pub from: String,
+    /// What the caller was told, or would have been.
+    pub refusal: Refusal,
+}
+
 /// The server has filed a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordFiled {

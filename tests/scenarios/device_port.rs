@@ -56,7 +56,10 @@ async fn a_plain_viewer_is_never_greeted_in_secure_mode() {
             world.desktop.connections() == 0,
             "the VNC server was bothered"
         );
-        Ok(())
+        Ok(world
+            .console
+            .wait_for_audit("caller.refused", "secure_mode_required")
+            .await?)
     })
     .await;
 }

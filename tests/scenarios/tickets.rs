@@ -111,7 +111,11 @@ async fn an_altered_ticket_is_refused_wherever_it_was_altered() {
         )?;
         // None of that has used the ticket up.
         ensure!(present(&world.device, &offer.preface()).await? == "UMBRA/1 ok");
-        Ok(())
+        // The server was not asked about any of them, and its administrator knows of them all the same.
+        Ok(world
+            .console
+            .wait_for_audit("caller.refused", "ticket_invalid")
+            .await?)
     })
     .await;
 }
@@ -126,7 +130,10 @@ async fn a_ticket_is_good_once() {
             &present(&world.device, &offer.preface()).await?,
             "ticket_used",
         )?;
-        Ok(())
+        Ok(world
+            .console
+            .wait_for_audit("caller.refused", "ticket_used")
+            .await?)
     })
     .await;
 }
@@ -182,6 +189,10 @@ async fn a_ticket_for_one_device_opens_no_other() {
             &present(&other, &offer.preface()).await?,
             "ticket_for_other_device",
         )?;
+        world
+            .console
+            .wait_for_audit("caller.refused", "ticket_for_other_device")
+            .await?;
         ensure!(present(&world.device, &offer.preface()).await? == "UMBRA/1 ok");
         Ok(())
     })

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 use umbra_protocol::SessionId;
 use umbra_protocol::secret::Secret;
-use umbra_protocol::session::{Permissions, Presented, SessionRequest};
+use umbra_protocol::session::{CallerRefused, Permissions, Presented, SessionRequest};
+use umbra_protocol::{Refusal, RefusalCode};
 use umbra_vnc_proxy::Preface;
 use umbra_vnc_proxy::device_end;
 use umbra_vnc_proxy::first_bytes::{Opening, sniff};
@@ -45,6 +46,13 @@ pub(super) async fn meet(
         }
         Opening::PlainViewer => {
             info!(%from, "a plain viewer was not greeted: only encrypted sessions are accepted");
+            let sentence =
+                "A plain VNC viewer was not greeted: only encrypted sessions are accepted.";
+            report(
+                shared,
+                from,
+                Refusal::new(RefusalCode::SecureModeRequired, sentence),
+            );
             return None;
         }
         Opening::Garbage => {
@@ -76,8 +84,10 @@ pub(super) async fn meet(
     let dialect = preface.dialect();
     match known(shared, &trust, preface) {
         Ok(caller) => Some((caller, Line::Tls(Box::new(tls)), dialect)),
-        Err(turned) => {
-            info!(%from, code = turned.code, "a caller was refused");
+        Err(refusal) => {
+            info!(%from, code = %refusal.code, "a caller was refused");
+            report(shared, from, refusal.clone());
+            let turned = Turned::from(refusal);
             let deadline = Instant::now() + ANSWER_DEADLINE;
             // Whether it hears it changes nothing.
             let _ = device_end::answer_refused(
@@ -93,7 +103,15 @@ pub(super) async fn meet(
     }
 }
 
-fn known(shared: &Shared, trust: &Trust, preface: Preface) -> Result<Caller, Turned> {
+/// Tells the server whom the device turned away by itself, if the link stands.
+fn report(shared: &Shared, from: IpAddr, refusal: Refusal) {
+    if let Some(link) = shared.current_link() {
+        let from = from.to_string();
+        link.tell(CallerRefused { from, refusal });
+    }
+}
+
+fn known(shared: &Shared, trust: &Trust, preface: Preface) -> Result<Caller, Refusal> {
     match preface {
         Preface::Ticket { ticket, password } => {
             let presented = Presented::Ticket {

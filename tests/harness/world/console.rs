@@ -134,6 +134,38 @@ impl<'s> Console<'s> {
         })
     }
 
+    /// Waits for a line of the audit log with this action and outcome.
+    pub async fn wait_for_audit(&self, action: &str, outcome: &str) -> Result<(), WorldError> {
+        let field = |line: &Value, name: &str| {
+            line.get(name).and_then(Value::as_str)
+                == Some(match name {
+                    "action" => action,
+                    _ => outcome,
+                })
+        };
+        eventually(
+            &format!("{action} with {outcome} in the audit log"),
+            PATIENCE,
+            || async {
+                let audit = self
+                    .tell(&["audit"], "")
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let lines = audit.as_array().map(Vec::as_slice).unwrap_or_default();
+                if lines
+                    .iter()
+                    .any(|line| field(line, "action") && field(line, "outcome"))
+                {
+                    Ok(())
+                } else {
+                    Err(audit.to_string())
+                }
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
     /// Makes a key for one device.
     pub async fn one_time_key(&self) -> Result<String, WorldError> {
         let made = self.tell(&["keys", "create"], "").await?;

@@ -319,6 +319,14 @@ impl Desk {
                 let session = record.session;
                 Ok(Reply::Filed(vec![RecordFiled { session }.into()]))
             }
+            Report::TurnedAway(refused) => {
+                let line = Line::new(Actor::Device(unit.clone()), "caller.refused", refused.from)
+                    .refused(refused.refusal.code)
+                    .detail(refused.refusal.sentence);
+                // Strangers cause these: they share the strangers' room.
+                server.note_stranger(line).await;
+                Ok(Reply::Filed(Vec::new()))
+            }
             Report::Proposed(proposed) => self.proposed(row, unit, &proposed).await,
             Report::Leave => {
                 let now = server.clock.now();

@@ -8,7 +8,7 @@ use umbra_protocol::enrolment::{Challenge, Enrol, Enrolled};
 use umbra_protocol::hello::{DeviceFacts, Hello, Intent, Welcome};
 use umbra_protocol::link::{Beat, CertificateProposed, Goodbye};
 use umbra_protocol::message::Left;
-use umbra_protocol::session::{SessionRecord, SessionStarted, SessionVerify};
+use umbra_protocol::session::{CallerRefused, SessionRecord, SessionStarted, SessionVerify};
 use umbra_protocol::settings::SettingsApplied;
 use umbra_protocol::{FromDevice, FromServer, Refusal, RefusalCode, limits, version};
 
@@ -66,6 +66,8 @@ pub enum Report {
     Started(SessionStarted),
     /// A session ended.
     Record(SessionRecord),
+    /// It turned a caller away by itself.
+    TurnedAway(CallerRefused),
     /// It proposes its next certificate.
     Proposed(CertificateProposed),
     /// It wants to be removed from the file.
@@ -320,6 +322,7 @@ impl Machine {
             FromDevice::SessionVerify(verify) => Report::Verify(verify),
             FromDevice::SessionStarted(started) => Report::Started(started),
             FromDevice::SessionRecord(record) => Report::Record(record),
+            FromDevice::CallerRefused(refused) => Report::TurnedAway(refused),
             FromDevice::CertificateProposed(proposed) => Report::Proposed(proposed),
             FromDevice::Leave(_) => Report::Leave,
             FromDevice::Refusal(refusal) => {
