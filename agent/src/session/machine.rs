@@ -251,7 +251,7 @@ impl Machine {
             Answer::Unreachable => {
                 return vec![Output::Refuse(Turned::new(
                     RefusalCode::ServerUnreachable,
-                    "The device cannot ask its server at the moment, and without it nobody may come in. Try again shortly.",
+                    "The device cannot ask its server at the moment, and without it nobody may come in. Ask for a new session in a moment: this one is used up.",
                 ))];
             }
             Answer::Verdict(Verdict::Refused(refusal)) => {
