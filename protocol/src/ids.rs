@@ -95,6 +95,18 @@ hex_id!(
     /// Names a first-authentication key without revealing it: derived from the stretched key.
     KeyId, 8, "a key ID"
 );
+hex_id!(
+    /// One rendezvous on a gateway, chosen at random by the server.
+    RendezvousId, 16, "a rendezvous ID"
+);
+hex_id!(
+    /// The SHA-256 of a one-time token: all that a gateway is told of it beforehand.
+    TokenHash, 32, "the hash of a token"
+);
+hex_id!(
+    /// A server as gateways tell servers apart: the SHA-256 of its root certificate.
+    ServerRoot, 32, "the hash of a server's root certificate"
+);
 
 /// The label that people read on a device: its MAC address without separators by default. It is not identity.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

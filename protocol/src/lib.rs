@@ -26,6 +26,7 @@ pub mod credentials;
 pub mod enrolment;
 pub mod fingerprint;
 pub mod first_auth;
+pub mod gateway;
 pub mod hello;
 pub mod ids;
 pub mod limits;
@@ -40,7 +41,7 @@ pub mod version;
 
 pub use codec::{DecodeError, decode, encode};
 pub use fingerprint::Fingerprint;
-pub use ids::{CommandId, DeviceId, KeyId, SessionId, UnitId};
+pub use ids::{CommandId, DeviceId, KeyId, RendezvousId, ServerRoot, SessionId, TokenHash, UnitId};
 pub use message::{FromDevice, FromServer};
 pub use refusal::{Refusal, RefusalCode, Remedy};
 pub use secret::Secret;

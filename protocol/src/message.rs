@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{MessageSet, count_within, text_within};
+use crate::codec::{count_within, text_within};
 use crate::command::{Action, Command, CommandResult};
 use crate::enrolment::{Challenge, Connector, Enrol, Enrolled};
 use crate::hello::{Hello, TrustAnchors, Welcome};
@@ -39,16 +39,18 @@ macro_rules! message_set {
             }
         })+
 
-        impl MessageSet for $name {
+        impl $crate::codec::MessageSet for $name {
             const TYPES: &'static [&'static str] = &[$($wire),+];
             fn within_limits(&self) -> Result<(), String> {
                 match self {
-                    $($name::$variant(body) => Limited::check(body),)+
+                    $($name::$variant(body) => $crate::message::Limited::check(body),)+
                 }
             }
         }
     };
 }
+
+pub(crate) use message_set;
 
 message_set! {
     /// What a device says.
@@ -129,13 +131,15 @@ pub struct Leave {}
 pub struct Left {}
 
 /// Counts and lengths of one message body.
-trait Limited {
+pub(crate) trait Limited {
     fn check(&self) -> Result<(), String>;
 }
 
 macro_rules! small {
-    ($($body:ty),+) => { $(impl Limited for $body { fn check(&self) -> Result<(), String> { Ok(()) } })+ };
+    ($($body:ty),+) => { $(impl $crate::message::Limited for $body { fn check(&self) -> Result<(), String> { Ok(()) } })+ };
 }
+pub(crate) use small;
+
 small!(
     Beat,
     SessionStarted,

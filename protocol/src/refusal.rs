@@ -131,6 +131,19 @@ codes! {
     VncServerAbsent = "vnc_server_absent", AskPerson;
     /// The device's VNC server refused the connection.
     VncServerRefused = "vnc_server_refused", AskPerson;
+
+    /// No server is attached to the gateway, or none with the root that the device named.
+    NoServer = "no_server", Retry;
+    /// The gateway serves as many devices as its server allows.
+    ConnectionLimit = "connection_limit", Retry;
+    /// The gateway knows no rendezvous for this token.
+    TunnelUnknown = "tunnel_unknown", Stop;
+    /// The token of the rendezvous was used before.
+    TunnelUsed = "tunnel_used", Stop;
+    /// The other end of the rendezvous did not come in time.
+    TunnelExpired = "tunnel_expired", Stop;
+    /// The token of the rendezvous is for the other end.
+    TunnelWrongSide = "tunnel_wrong_side", Stop;
 }
 
 impl std::fmt::Display for RefusalCode {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use umbra_protocol::codec::MessageSet;
+use umbra_protocol::gateway::{FromGateway, ToGateway};
 use umbra_protocol::{DecodeError, FromDevice, FromServer, decode, encode, limits};
 
 #[test]
@@ -17,6 +18,12 @@ fn every_message_of_the_device_has_a_sample_that_reads_and_writes_back() {
 #[test]
 fn every_message_of_the_server_has_a_sample_that_reads_and_writes_back() {
     check::<FromServer>("server", FromServer::kind);
+}
+
+#[test]
+fn every_message_to_and_from_a_gateway_has_a_sample_that_reads_and_writes_back() {
+    check::<ToGateway>("to_gateway", ToGateway::kind);
+    check::<FromGateway>("from_gateway", FromGateway::kind);
 }
 
 #[test]
