@@ -1,0 +1,308 @@
+//! Runs a program that the image's maker or somebody on the device has named: no shell, none of our environment, a deadline for
+//! the program with all that it has started, and only the end of what it says is kept. What the server sends reaches it on its
+//! standard input, never in its arguments.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use umbra_protocol::refusal::clip;
+
+/// The search path of a program that is given none.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How much of what the program says is kept.
+const SAID_MAX: usize = 4096;
+/// How much of that is shown.
+const SHOWN_MAX: usize = 300;
+/// How long what the program has said is waited for once it has ended: something that it left running may hold on to its output.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A program, and what it gets.
+#[derive(Debug)]
+pub(super) struct Program<'a> {
+    /// The program by its absolute path, and its arguments.
+    pub(super) command: &'a [String],
+    /// Its environment, beside a search path.
+    pub(super) environment: &'a [(String, String)],
+    /// What it reads.
+    pub(super) input: &'a str,
+    /// How long it may take; it is ended then, with all that it has started.
+    pub(super) deadline: Duration,
+}
+
+/// Why a program did not do what it is for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProgramError {
+    /// No program is named.
+    #[error("no program is named")]
+    Nameless,
+    /// It could not be started.
+    #[error("the program {program} can't be started")]
+    Start {
+        /// Which program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It reported failure.
+    #[error("the program {program} failed ({how}){}", words(.said))]
+    Failed {
+        /// Which program.
+        program: String,
+        /// How it ended.
+        how: String,
+        /// The last that it said.
+        said: String,
+    },
+    /// It took too long.
+    #[error("the program {program} was ended after {} seconds{}", .deadline.as_secs(), words(.said))]
+    TooSlow {
+        /// Which program.
+        program: String,
+        /// How long it was given.
+        deadline: Duration,
+        /// The last that it said.
+        said: String,
+    },
+}
+
+fn words(said: &str) -> String {
+    if said.is_empty() {
+        String::new()
+    } else {
+        format!("; it said: {said}")
+    }
+}
+
+/// Runs it to its end; returns the last that it said, as one line. Dropping the future ends the program.
+pub(super) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
+    let (program, arguments) = what.command.split_first().ok_or(ProgramError::Nameless)?;
+    let started = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(what.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own, so that what it has started can be ended with it.
+        .process_group(0)
+        .spawn();
+    let mut child = started.map_err(|source| ProgramError::Start {
+        program: program.clone(),
+        source,
+    })?;
+    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+    let mut said = VecDeque::new();
+    let ended = timeout(what.deadline, attend(&mut child, what.input, &mut said)).await;
+    let Ok(ended) = ended else {
+        drop(group);
+        // Killed above: reaped here.
+        let _ = child.wait().await;
+        return Err(ProgramError::TooSlow {
+            program: program.clone(),
+            deadline: what.deadline,
+            said: shown(said),
+        });
+    };
+    group.forget();
+    let status = ended.map_err(|source| ProgramError::Start {
+        program: program.clone(),
+        source,
+    })?;
+    if status.success() {
+        return Ok(shown(said));
+    }
+    Err(ProgramError::Failed {
+        program: program.clone(),
+        how: how(status),
+        said: shown(said),
+    })
+}
+
+async fn attend(child: &mut Child, input: &str, said: &mut VecDeque<u8>) -> io::Result<ExitStatus> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let telling = async {
+        if let Some(mut stdin) = stdin {
+            // A program that does not want to hear it is free to close its ears.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+    };
+    let hearing = async {
+        let (mut stdout, mut stderr) = (stdout, stderr);
+        while stdout.is_some() || stderr.is_some() {
+            let heard = tokio::select! {
+                heard = hear(&mut stdout) => heard,
+                heard = hear(&mut stderr) => heard,
+            };
+            said.extend(heard);
+            let excess = said.len().saturating_sub(SAID_MAX);
+            said.drain(..excess);
+        }
+    };
+    let mut hearing = std::pin::pin!(async { tokio::join!(telling, hearing) });
+    let status = tokio::select! {
+        status = child.wait() => status?,
+        _ = &mut hearing => return child.wait().await,
+    };
+    let _ = timeout(LAST_WORDS, hearing).await;
+    Ok(status)
+}
+
+/// The next that is said; nothing is left of a source that has ended.
+async fn hear(source: &mut Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let Some(open) = source else {
+        return std::future::pending().await;
+    };
+    let mut part = vec![0; 512];
+    let count = open.read(&mut part).await.unwrap_or(0);
+    if count == 0 {
+        *source = None;
+    }
+    part.truncate(count);
+    part
+}
+
+fn shown(said: VecDeque<u8>) -> String {
+    let said: Vec<u8> = said.into();
+    let text = String::from_utf8_lossy(&said[said.len().saturating_sub(SHOWN_MAX)..]).into_owned();
+    clip(text).trim().to_owned()
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "it is not known how".to_owned(),
+    }
+}
+
+/// A program and what it has started, which end with this.
+struct Group(Option<i32>);
+
+impl Group {
+    /// The program has ended by itself: whatever it has left running on purpose goes on.
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            // Fails only where nothing is left to be ended.
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Vec<String> {
+        ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    async fn play(
+        command: &[String],
+        input: &str,
+        deadline: Duration,
+    ) -> Result<String, ProgramError> {
+        run(Program {
+            command,
+            environment: &[("DISPLAY".to_owned(), ":7".to_owned())],
+            input,
+            deadline,
+        })
+        .await
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_program_gets_its_text_on_standard_input_and_an_environment_of_its_own() {
+        let said = play(
+            &shell("cat; echo; echo \"$DISPLAY,$HOME,$CARGO\""),
+            "We restart; $(reboot)",
+            LONG,
+        )
+        .await
+        .expect("it works");
+        assert_eq!(said, "We restart; $(reboot) :7,,");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_with_the_last_words_made_harmless() {
+        let error = play(
+            &shell("head -c 100000 /dev/zero | tr '\\0' x; printf '\\033[2Jno room' >&2; exit 3"),
+            "",
+            LONG,
+        )
+        .await
+        .expect_err("it fails");
+        let told = error.to_string();
+        assert!(told.contains("failed (exit status 3)"), "{told}");
+        assert!(told.ends_with(" [2Jno room"), "{told}");
+        assert!(told.len() < 500, "{told}");
+        let error = play(&["/nowhere/update".to_owned()], "", LONG)
+            .await
+            .expect_err("missing");
+        assert!(error.to_string().contains("can't be started"), "{error}");
+        assert!(matches!(
+            play(&[], "", LONG).await,
+            Err(ProgramError::Nameless)
+        ));
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_too_long_is_ended_with_all_that_it_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let child = folder.path().join("child");
+        let script = format!(
+            "sleep 1000 & echo $! > {}; echo begun; wait",
+            child.display()
+        );
+        let error = play(&shell(&script), "", Duration::from_millis(500))
+            .await
+            .expect_err("too slow");
+        assert!(
+            matches!(&error, ProgramError::TooSlow { said, .. } if said == "begun"),
+            "{error}"
+        );
+        let id = std::fs::read_to_string(&child).expect("it was started");
+        let stat = format!("/proc/{}/stat", id.trim());
+        let gone = async {
+            // A zombie that nobody has reaped yet has ended all the same.
+            while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), gone)
+            .await
+            .expect("it was ended");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_running_does_not_hold_us_up() {
+        let said = play(&shell("sleep 20 & echo done"), "", LONG)
+            .await
+            .expect("it works");
+        assert_eq!(said, "done");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_read_is_not_waited_for() {
+        let text = "x".repeat(1024 * 1024);
+        play(&shell("exit 0"), &text, LONG).await.expect("it works");
+    }
+}
