@@ -23,6 +23,7 @@ pub fn of_device(
         os: label(os.os_name()),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
+        shadowing: snapshot.vnc.enabled,
         shadow_port,
         addresses: os
             .addresses()

@@ -108,7 +108,9 @@ pub struct Device {
     pub os: String,
     /// Version of its agent.
     pub agent_version: String,
-    /// Where shadowing reaches it, best first, as `HOST:PORT`.
+    /// Name of the gateway that its link goes through; nothing when it is offline or linked directly.
+    pub gateway: Option<String>,
+    /// Where shadowing reaches it, best first, as `HOST:PORT`; empty when only a gateway does.
     pub shadow_addresses: Vec<String>,
     /// SHA-256 of the certificate on file.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
@@ -161,6 +163,9 @@ pub struct DeviceSettings {
 pub struct Policy {
     /// Only encrypted shadowing, whatever the device is set to ("Enable secure VNC globally").
     pub enforce_secure_mode: bool,
+    /// How many devices all gateways together may connect; any number when absent.
+    #[serde(default)]
+    pub gateway_connections: Option<u32>,
 }
 
 /// Sends a command: `POST /devices/{device}/commands`.
@@ -332,8 +337,11 @@ pub struct SessionOffer {
     pub device_certificate: String,
     /// The device's name.
     pub device_name: String,
-    /// Where to connect, best first, as `HOST:PORT`.
+    /// Where to connect directly, best first, as `HOST:PORT`; empty when the device is met at a gateway.
     pub addresses: Vec<String>,
+    /// The gateway at which the device is met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendezvous: Option<Rendezvous>,
     /// Compact ticket; empty for a legacy session.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     pub ticket: Secret,
@@ -342,6 +350,106 @@ pub struct SessionOffer {
     pub password: Secret,
     /// Seconds until the offer ends.
     pub expires_in_seconds: u32,
+}
+
+/// The console's end of a rendezvous at a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rendezvous {
+    /// The gateway's name.
+    pub gateway: String,
+    /// Where the console reaches the gateway, best first for where the console is, as `HOST:PORT`.
+    pub addresses: Vec<String>,
+    /// PEM roots that the gateway's certificate may come from.
+    pub roots: Vec<String>,
+    /// The console's one-time token.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
+    pub token: Secret,
+}
+
+/// A gateway: `GET /gateways`, `GET /gateways/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Gateway {
+    /// Its name: letters, digits, dots, dashes.
+    pub name: String,
+    /// Where the server, and consoles of the internal network, reach it, as `HOST:PORT`.
+    pub internal: String,
+    /// Where devices, and consoles outside, reach it, as `HOST:PORT`.
+    pub external: String,
+    /// How many devices it may connect; any number when absent.
+    pub limit: Option<u32>,
+    /// Whether the server's uplink to it stands.
+    pub attached: bool,
+    /// Since when, or when the last uplink ended.
+    pub since: Option<i64>,
+    /// Why there is no uplink, as a sentence.
+    pub trouble: Option<String>,
+    /// Version of the gateway, as it says.
+    pub version: Option<String>,
+    /// Devices of this server that are linked through it.
+    pub devices: u32,
+    /// Until when the certificate is valid that the server made for it; absent for a chain of its own.
+    pub certificate_until: Option<i64>,
+}
+
+/// Makes a gateway: `POST /gateways`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewGateway {
+    /// Its name: letters, digits, dots, dashes.
+    pub name: String,
+    /// Where the server reaches it: `HOST` or `HOST:PORT` (8443).
+    pub internal: String,
+    /// Where devices reach it, if elsewhere.
+    #[serde(default)]
+    pub external: Option<String>,
+    /// Further names and addresses for its certificate.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// How many devices it may connect.
+    #[serde(default)]
+    pub limit: Option<u32>,
+    /// PEM root of a chain that the gateway has already; without it the server makes a chain and a key.
+    #[serde(default)]
+    pub root: Option<String>,
+}
+
+/// A gateway that was just made, and what it needs: the only time that its key leaves the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GatewayKeystore {
+    /// Certificates of the servers that may attach to it, PEM (`servers.pem`).
+    pub servers: String,
+    /// Its chain, PEM, its own certificate first (`chain.pem`); absent for a chain of its own.
+    pub chain: Option<String>,
+    /// Its key, PEM (`key.pem`); absent for a chain of its own.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = Password))]
+    pub key: Option<Secret>,
+}
+
+/// Changes a gateway: `PATCH /gateways/{name}`. What is absent stays.
+#[derive(Clone, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GatewayChange {
+    /// Where the server reaches it.
+    #[serde(default)]
+    pub internal: Option<String>,
+    /// Where devices reach it.
+    #[serde(default)]
+    pub external: Option<String>,
+    /// How many devices it may connect; 0 for any number.
+    #[serde(default)]
+    pub limit: Option<u32>,
+}
+
+/// Moves a device to a gateway, or takes its gateways away: `PUT /devices/{device}/gateway`. The answer is the command that
+/// the device was given ([`CommandInfo`]); the device keeps its ways unless the new one works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceGateway {
+    /// The gateway; nothing takes gateways away, which only a device that is linked directly accepts.
+    pub gateway: Option<String>,
 }
 
 /// A session on file: `GET /sessions`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::enrolment::Connector;
 use crate::ids::CommandId;
 
 /// A command.
@@ -24,6 +25,8 @@ pub enum Action {
     Reboot,
     /// Switch the device off.
     Shutdown,
+    /// Update the device's system, in the way that its maker has laid down on it.
+    Update,
     /// Show a text to the person at the device.
     Message {
         /// The text.
@@ -35,6 +38,12 @@ pub enum Action {
     Renew,
     /// Make a new key and a certificate for it.
     Rekey,
+    /// Use these ways to the server, best first, instead of those that it named before. The device tries the first one
+    /// before it gives any other up: one that does not work changes nothing, and the result says why.
+    Connectors {
+        /// The ways, at least one.
+        connectors: Vec<Connector>,
+    },
 }
 
 impl Action {
@@ -43,10 +52,12 @@ impl Action {
         match self {
             Action::Reboot => "reboot",
             Action::Shutdown => "shutdown",
+            Action::Update => "update",
             Action::Message { .. } => "message",
             Action::Inventory => "inventory",
             Action::Renew => "renew",
             Action::Rekey => "rekey",
+            Action::Connectors { .. } => "connectors",
         }
     }
 }

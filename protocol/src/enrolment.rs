@@ -57,6 +57,10 @@ pub struct Connector {
     pub address: String,
     /// TCP port.
     pub port: u16,
+    /// PEM roots that the gateway's own certificate may come from, beside the server's roots. It protects no more than the
+    /// envelope: what the two ends say to each other is checked against the server's roots alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<String>,
 }
 
 /// The kinds of connector, with the field's names.

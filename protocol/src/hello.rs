@@ -12,6 +12,9 @@ pub enum Intent {
     Enrol,
     /// To keep its control link.
     Link,
+    /// To find out whether this way works: the server checks the device as for a link and welcomes it, but the link that
+    /// the device has elsewhere stays the one in use, and nothing else is said. Both ends close then.
+    Probe,
 }
 
 /// The device's first message.
@@ -44,6 +47,9 @@ pub struct DeviceFacts {
     pub agent_version: String,
     /// Processor architecture, such as `x86_64`.
     pub architecture: String,
+    /// Whether shadowing is accepted, through a gateway if not on a port.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadowing: bool,
     /// Port on which the device accepts shadowing, unless it accepts none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow_port: Option<u16>,

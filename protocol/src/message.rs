@@ -11,7 +11,7 @@ use crate::link::{Beat, CertificateFiled, CertificateProposed, Goodbye, ResultFi
 use crate::refusal::Refusal;
 use crate::session::{
     CallerRefused, Presented, RecordFiled, SessionEnd, SessionRecord, SessionRequest,
-    SessionStarted, SessionVerdict, SessionVerify, Verdict,
+    SessionStarted, SessionTunnel, SessionVerdict, SessionVerify, Verdict,
 };
 use crate::settings::{Settings, SettingsApplied, Value};
 
@@ -103,6 +103,8 @@ message_set! {
         ResultFiled(ResultFiled) = "result_filed",
         /// A session is coming.
         SessionRequest(SessionRequest) = "session_request",
+        /// Meet the console at the gateway.
+        SessionTunnel(SessionTunnel) = "session_tunnel",
         /// The answer to a device's question about a ticket or a password.
         SessionVerdict(SessionVerdict) = "session_verdict",
         /// A session shall end.
@@ -189,15 +191,7 @@ impl Limited for Enrolled {
     fn check(&self) -> Result<(), String> {
         digits("proof", &self.proof, 64)?;
         text_within("device_name", &self.device_name, limits::LABEL)?;
-        count_within("connectors", self.connectors.len(), 32, "entries")?;
-        for Connector {
-            kind: _,
-            address,
-            port: _,
-        } in &self.connectors
-        {
-            text_within("address", address, 255)?;
-        }
+        ways(&self.connectors)?;
         self.anchors.check()
     }
 }
@@ -269,9 +263,16 @@ impl Limited for Command {
             Action::Message { text } => text_within("text", text, limits::PARAMETER_TEXT),
             Action::Reboot
             | Action::Shutdown
+            | Action::Update
             | Action::Inventory
             | Action::Renew
             | Action::Rekey => Ok(()),
+            Action::Connectors { connectors } => {
+                if connectors.is_empty() {
+                    return Err("connectors is empty".into());
+                }
+                ways(connectors)
+            }
         }
     }
 }
@@ -291,6 +292,12 @@ impl Limited for SessionRequest {
     fn check(&self) -> Result<(), String> {
         text_within("operator", &self.operator, limits::LABEL)?;
         text_within("reason", &self.reason, limits::SENTENCE)
+    }
+}
+
+impl Limited for SessionTunnel {
+    fn check(&self) -> Result<(), String> {
+        text_within("token", self.token.reveal(), limits::PASSWORD)
     }
 }
 
@@ -354,6 +361,18 @@ impl Limited for Goodbye {
     fn check(&self) -> Result<(), String> {
         text_within("sentence", &self.sentence, limits::SENTENCE)
     }
+}
+
+fn ways(connectors: &[Connector]) -> Result<(), String> {
+    count_within("connectors", connectors.len(), 32, "entries")?;
+    connectors.iter().try_for_each(|connector| {
+        text_within("address", &connector.address, 255)?;
+        count_within("roots", connector.roots.len(), limits::ROOTS, "entries")?;
+        connector
+            .roots
+            .iter()
+            .try_for_each(|root| text_within("root", root, limits::CERTIFICATE_PEM))
+    })
 }
 
 fn labels(field: &str, texts: &[String], most: usize) -> Result<(), String> {

@@ -30,6 +30,17 @@ pub struct SessionRequest {
     pub permissions: Permissions,
 }
 
+/// The device's end of a rendezvous: the console of an announced session waits at the gateway that this link goes through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTunnel {
+    /// For which session.
+    pub session: SessionId,
+    /// The device's one-time token for the gateway.
+    pub token: Secret,
+    /// Seconds until the gateway gives the rendezvous up.
+    pub expires_in_seconds: u32,
+}
+
 /// The device asks about somebody who presented a ticket or a password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionVerify {

@@ -3,6 +3,7 @@
 
 mod inventory;
 pub mod journal;
+mod program;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,11 +27,16 @@ use crate::paths::Paths;
 use crate::registry::Registry;
 use crate::status::Board;
 use journal::{Begin, Journal};
+use program::Program;
 
 /// A device that was told to restart and still runs after this long does not restart.
 const POWER_PATIENCE: Duration = Duration::from_secs(180);
 /// How long the server may take to file a certificate.
 const FILING_DEADLINE: Duration = Duration::from_secs(30);
+/// How long an update may take.
+const UPDATE_DEADLINE: Duration = Duration::from_secs(60 * 60);
+/// How long the program that shows a message may take; one that is a window should go on by itself.
+const MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What commands are carried out with.
 #[derive(Clone, Debug)]
@@ -58,6 +64,8 @@ pub struct Commands {
     tools: Tools,
     /// Why the server did not take the last certificate that was proposed.
     turned_down: Arc<watch::Sender<Option<String>>>,
+    /// Held while an update runs: two at once would spoil each other.
+    updating: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Commands {
@@ -67,6 +75,7 @@ impl Commands {
             journal: Arc::new(Mutex::new(journal)),
             tools,
             turned_down: Arc::new(watch::Sender::new(None)),
+            updating: Arc::default(),
         }
     }
 
@@ -135,10 +144,8 @@ impl Commands {
                 self.power(id, move |os| os.shutdown(&program), "switch off")
                     .await
             }
-            Action::Message { text } => {
-                self.tools.board.update(|status| status.tell(text));
-                done(id, "The text is shown to the person at the device.")
-            }
+            Action::Update => self.update(id).await,
+            Action::Message { text } => self.message(id, text).await,
             Action::Inventory => {
                 let tools = self.tools.clone();
                 match tokio::task::spawn_blocking(move || inventory::facts(&tools)).await {
@@ -151,6 +158,65 @@ impl Commands {
             }
             Action::Renew => self.renew(id, Next::Renew, link).await,
             Action::Rekey => self.renew(id, Next::Rekey, link).await,
+            Action::Connectors { .. } => {
+                failed(id, "This agent cannot change its ways to the server.")
+            }
+        }
+    }
+
+    async fn update(&self, id: CommandId) -> CommandResult {
+        let snapshot = self.tools.registry.snapshot();
+        if snapshot.update_command.is_empty() {
+            return failed(
+                id,
+                "This device does not know how to update itself: its maker has named no program for it (umbra.update.command).",
+            );
+        }
+        let Ok(_alone) = self.updating.try_lock() else {
+            return failed(id, "Another update is still running on this device.");
+        };
+        let program = Program {
+            command: &snapshot.update_command,
+            environment: &[],
+            input: "",
+            deadline: UPDATE_DEADLINE,
+        };
+        match program::run(program).await {
+            Ok(said) if said.is_empty() => done(id, "The update program has done its work."),
+            Ok(said) => done(
+                id,
+                format!("The update program has done its work; it said: {said}"),
+            ),
+            Err(error) => failed(id, sentence(&error)),
+        }
+    }
+
+    /// The text hangs on the status board in any case; a program that shows it is an addition.
+    async fn message(&self, id: CommandId, text: String) -> CommandResult {
+        self.tools.board.update(|status| status.tell(text.clone()));
+        let snapshot = self.tools.registry.snapshot();
+        if snapshot.message_program.is_empty() {
+            return done(
+                id,
+                "The text is in the device's status; no program shows it (umbra.message.program).",
+            );
+        }
+        let program = Program {
+            command: &snapshot.message_program,
+            // It draws on the screen that the VNC server shows.
+            environment: &snapshot.vnc.environment,
+            input: &plain(&text),
+            deadline: MESSAGE_DEADLINE,
+        };
+        match program::run(program).await {
+            Ok(_) => done(id, "The text is shown to the person at the device."),
+            Err(error) => failed(
+                id,
+                format!(
+                    "The text is in the device's status, but it was not shown: {}",
+                    sentence(&error)
+                ),
+            ),
         }
     }
 
@@ -234,6 +300,12 @@ pub(crate) fn proposal(
         certificate: next.certificate_pem().to_owned(),
         proof: to_hex(&next.sign(&message)?),
     })
+}
+
+/// The text for a program that shows it: its lines, and nothing that moves a cursor or turns text round.
+fn plain(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| clip(line.to_owned())).collect();
+    lines.join("\n")
 }
 
 fn done(id: CommandId, sentence: impl Into<String>) -> CommandResult {

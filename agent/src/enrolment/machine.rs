@@ -150,6 +150,7 @@ fn unexpected(frame: FromServer, expected: &str) -> ConversationError {
         | FromServer::Command(_)
         | FromServer::ResultFiled(_)
         | FromServer::SessionRequest(_)
+        | FromServer::SessionTunnel(_)
         | FromServer::SessionVerdict(_)
         | FromServer::SessionEnd(_)
         | FromServer::RecordFiled(_)

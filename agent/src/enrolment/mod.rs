@@ -108,6 +108,7 @@ impl Enrolled {
             kind: ConnectorKind::Ums,
             address: self.host.clone(),
             port: self.port,
+            roots: Vec::new(),
         };
         let all = manager
             .connectors
@@ -165,6 +166,7 @@ mod tests {
             kind,
             address: address.into(),
             port: 8_443,
+            roots: Vec::new(),
         };
         Enrolled {
             host: "ums.example.com".into(),
@@ -256,6 +258,7 @@ mod tests {
                 kind: ConnectorKind::Ums,
                 address: "first.example.com".into(),
                 port: 443,
+                roots: Vec::new(),
             }],
             ..manager(Ranking::Ums, true)
         };

@@ -6,7 +6,7 @@ use umbra_protocol::codec::DecodeError;
 use umbra_protocol::command::Command;
 use umbra_protocol::hello::{Hello, TrustAnchors, Welcome};
 use umbra_protocol::link::CertificateFiled;
-use umbra_protocol::session::{Presented, SessionEnd, SessionRequest, Verdict};
+use umbra_protocol::session::{Presented, SessionEnd, SessionRequest, SessionTunnel, Verdict};
 use umbra_protocol::settings::Settings;
 use umbra_protocol::{CommandId, FromDevice, FromServer, Refusal, SessionId};
 
@@ -105,6 +105,8 @@ pub enum Delivery {
     ResultFiled(CommandId),
     /// A session is coming.
     SessionRequest(SessionRequest),
+    /// The console of a session waits at the gateway.
+    SessionTunnel(SessionTunnel),
     /// A session shall end.
     SessionEnd(SessionEnd),
     /// A record needs to be kept no longer.

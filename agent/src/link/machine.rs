@@ -278,6 +278,7 @@ impl Machine {
             | FromServer::Command(_)
             | FromServer::ResultFiled(_)
             | FromServer::SessionRequest(_)
+            | FromServer::SessionTunnel(_)
             | FromServer::SessionVerdict(_)
             | FromServer::SessionEnd(_)
             | FromServer::RecordFiled(_)
@@ -335,6 +336,7 @@ impl Machine {
             FromServer::Command(command) => Delivery::Command(command),
             FromServer::ResultFiled(filed) => Delivery::ResultFiled(filed.id),
             FromServer::SessionRequest(request) => Delivery::SessionRequest(request),
+            FromServer::SessionTunnel(tunnel) => Delivery::SessionTunnel(tunnel),
             FromServer::SessionEnd(end) => Delivery::SessionEnd(end),
             FromServer::RecordFiled(filed) => Delivery::RecordFiled(filed.session),
             FromServer::Anchors(anchors) => Delivery::Anchors(anchors),

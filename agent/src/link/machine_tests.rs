@@ -133,6 +133,7 @@ fn hello() -> Hello {
             os: "os".into(),
             agent_version: "1".into(),
             architecture: "x86_64".into(),
+            shadowing: false,
             shadow_port: None,
             addresses: Vec::new(),
             secure_mode: true,

@@ -22,12 +22,18 @@ pub struct Snapshot {
     pub session: SessionLimits,
     /// The question to the person at the device.
     pub consent: Consent,
+    /// What tells the person at the device that somebody sees the screen.
+    pub indicator: Indicator,
     /// The group that may change things on the device.
     pub control_group: Option<String>,
     /// Program and arguments that restart the device.
     pub reboot_command: Vec<String>,
     /// Program and arguments that switch the device off.
     pub shutdown_command: Vec<String>,
+    /// Program and arguments that show a message to the person at the device; may be empty.
+    pub message_program: Vec<String>,
+    /// Program and arguments that update the device; may be empty.
+    pub update_command: Vec<String>,
     /// How much is logged: `error`, `warn`, `info`, `debug`, `trace`.
     pub log_level: String,
     /// Revision of the server's settings that are in force; 0 when there are none.
@@ -136,6 +142,19 @@ pub struct Consent {
     pub program: Vec<String>,
 }
 
+/// What tells the person at the device that somebody sees the screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Indicator {
+    /// Whether it is shown at all.
+    pub shown: bool,
+    /// Whether the person can end a session from it.
+    pub disconnect: bool,
+    /// Where on the screen: `top-left`, `top-right`, `bottom-left`, `bottom-right`.
+    pub position: String,
+    /// Program and arguments that show it; may be empty.
+    pub program: Vec<String>,
+}
+
 /// Where values come from while a snapshot is made.
 pub(super) struct Values<'a> {
     /// The value in force.
@@ -201,6 +220,7 @@ impl Values<'_> {
                     kind,
                     address,
                     port,
+                    roots: Vec::new(),
                 })
             })
             .collect()
@@ -271,9 +291,17 @@ impl Values<'_> {
                 },
                 program: self.list("umbra.consent.program"),
             },
+            indicator: Indicator {
+                shown: self.bool("network.vncserver.showconnectedicon"),
+                disconnect: self.bool("network.vncserver.showdisconnectbtn"),
+                position: self.text("userinterface.vncserver.indicatorposition"),
+                program: self.list("umbra.indicator.program"),
+            },
             control_group: Some(self.text("umbra.control.group")).filter(|group| !group.is_empty()),
             reboot_command: self.list("umbra.power.reboot_command"),
             shutdown_command: self.list("umbra.power.shutdown_command"),
+            message_program: self.list("umbra.message.program"),
+            update_command: self.list("umbra.update.command"),
             log_level: self.text("umbra.log.level"),
             server_revision: self.revision,
         }

@@ -167,6 +167,24 @@ pub static TABLE: &[Parameter] = &[
         "Whether several operators may see the screen at the same time; when off, one.",
     ),
     field(
+        "network.vncserver.showconnectedicon",
+        Kind::Bool,
+        Bool(true),
+        "Whether the person at the device sees an indicator while somebody sees the screen (umbra.indicator.program shows it).",
+    ),
+    field(
+        "network.vncserver.showdisconnectbtn",
+        Kind::Bool,
+        Bool(true),
+        "Whether the person at the device can end a session from that indicator.",
+    ),
+    field(
+        "userinterface.vncserver.indicatorposition",
+        Kind::Choice(&["top-left", "top-right", "bottom-left", "bottom-right"]),
+        Text("bottom-right"),
+        "Where on the screen the indicator is shown.",
+    ),
+    field(
         "system.remotemanager.allow_remote_management",
         Kind::Bool,
         Bool(true),
@@ -301,6 +319,28 @@ pub static TABLE: &[Parameter] = &[
         List(&[]),
         LocalOnly,
         "Program that asks the person at the device, with its arguments; when empty, only “umbra-agent consent” answers.",
+    ),
+    ours(
+        "umbra.indicator.program",
+        Kind::Program { optional: true },
+        List(&[]),
+        LocalOnly,
+        "Program that shows the person at the device who sees the screen, with its arguments; it runs while sessions do.",
+    ),
+    ours(
+        "umbra.message.program",
+        Kind::Program { optional: true },
+        List(&[]),
+        LocalOnly,
+        "Program that shows a message of the administrators to the person at the device, with its arguments; it gets the \
+         text on its standard input.",
+    ),
+    ours(
+        "umbra.update.command",
+        Kind::Program { optional: true },
+        List(&[]),
+        LocalOnly,
+        "Program that updates the device, with its arguments; when empty, the command “update” fails.",
     ),
     ours(
         "umbra.control.group",

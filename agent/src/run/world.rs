@@ -292,6 +292,9 @@ impl World for Management {
             }
             Delivery::ResultFiled(id) => self.agent.commands.filed(id),
             Delivery::SessionRequest(request) => self.agent.sessions.announce(request),
+            Delivery::SessionTunnel(tunnel) => {
+                warn!(session = %tunnel.session, "a session waits at a gateway, and this agent cannot go there");
+            }
             Delivery::SessionEnd(end) => self.agent.sessions.end_by_server(&end),
             Delivery::RecordFiled(session) => self.agent.sessions.filed(session),
             Delivery::Anchors(anchors) => self.learn(Some(anchors), None),

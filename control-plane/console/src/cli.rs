@@ -214,6 +214,8 @@ pub enum ActionArg {
     Reboot,
     /// Switch the device off
     Shutdown,
+    /// Update the device's system, in the way that its maker has laid down on it
+    Update,
     /// Show a text to the person at the device
     Message {
         /// The text

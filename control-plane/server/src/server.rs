@@ -153,6 +153,7 @@ impl Server {
                 kind: ConnectorKind::Ums,
                 address: endpoint.host.clone(),
                 port: endpoint.port,
+                roots: Vec::new(),
             })
             .collect()
     }

@@ -128,6 +128,7 @@ pub async fn offer(
         device_certificate: to_pem("CERTIFICATE", &online.certificate.der),
         device_name: device.name.clone(),
         addresses,
+        rendezvous: None,
         ticket: ticket.unwrap_or(Secret::new("")),
         password,
         expires_in_seconds: seconds,

@@ -91,6 +91,7 @@ mod tests {
         };
         let enforced = Policy {
             enforce_secure_mode: true,
+            gateway_connections: None,
         };
         assert_eq!(
             in_force(own.clone(), enforced).values[SECURE_MODE],
@@ -133,6 +134,7 @@ mod tests {
         let mut tx = site.server.store.begin().await.expect("begins");
         let enforced = Policy {
             enforce_secure_mode: true,
+            gateway_connections: None,
         };
         assert!(set_policy(&mut tx, enforced).await.expect("set"));
         assert!(!set_policy(&mut tx, enforced).await.expect("set again"));

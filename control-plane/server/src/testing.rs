@@ -78,6 +78,7 @@ pub(crate) fn facts(unit: &str) -> DeviceFacts {
         os: "Testix 1".into(),
         agent_version: "0.1.0".into(),
         architecture: "x86_64".into(),
+        shadowing: true,
         shadow_port: Some(5900),
         addresses: vec!["192.0.2.10".into()],
         secure_mode: true,

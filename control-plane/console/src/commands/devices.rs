@@ -277,6 +277,7 @@ fn action_of(action: ActionArg) -> Action {
     match action {
         ActionArg::Reboot => Action::Reboot,
         ActionArg::Shutdown => Action::Shutdown,
+        ActionArg::Update => Action::Update,
         ActionArg::Message { text } => Action::Message { text },
         ActionArg::Inventory => Action::Inventory,
         ActionArg::Renew => Action::Renew,

@@ -16,6 +16,7 @@ pub(super) async fn run(call: &mut Call<'_, '_>, args: PolicyArgs) -> Result<(),
         Some(switch) => {
             let policy = Policy {
                 enforce_secure_mode: switch == Switch::On,
+                ..before.value
             };
             client.put_policy(&policy).await?
         }

@@ -26,9 +26,12 @@ const SHOWN: u32 = 200;
 fn access(action: &Action) -> Access {
     match action {
         Action::Reboot | Action::Message { .. } => Access::Operators,
-        Action::Shutdown | Action::Inventory | Action::Renew | Action::Rekey => {
-            Access::Administrators
-        }
+        Action::Shutdown
+        | Action::Update
+        | Action::Inventory
+        | Action::Renew
+        | Action::Rekey
+        | Action::Connectors { .. } => Access::Administrators,
     }
 }
 

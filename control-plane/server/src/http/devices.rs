@@ -66,6 +66,7 @@ fn shown(server: &Server, device: DeviceOnFile) -> Device {
             .or(device.last_seen),
         os: device.os,
         agent_version: device.agent_version,
+        gateway: None,
         shadow_addresses,
         certificate: device.certificate.fingerprint,
         conflicting_certificate: device.conflict,

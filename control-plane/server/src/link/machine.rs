@@ -308,6 +308,12 @@ impl Machine {
                 self.state = State::Opening;
                 Task::Open(hello, version)
             }
+            Intent::Probe => {
+                return self.refuse(Refusal::new(
+                    RefusalCode::UnexpectedMessage,
+                    "This server answers no probes.",
+                ));
+            }
         };
         vec![Output::Do(task)]
     }

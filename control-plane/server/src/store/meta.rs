@@ -9,6 +9,7 @@ use crate::random;
 
 const SALT: &str = "key_salt";
 const ENFORCE_SECURE_MODE: &str = "enforce_secure_mode";
+const GATEWAY_CONNECTIONS: &str = "gateway_connections";
 const SETTINGS_REVISION: &str = "settings_revision";
 
 async fn get(tx: &mut SqliteConnection, name: &str) -> Result<Option<String>, StoreError> {
@@ -44,8 +45,12 @@ pub async fn key_salt(tx: &mut SqliteConnection) -> Result<[u8; 16], StoreError>
 /// What holds for every device.
 pub async fn policy(tx: &mut SqliteConnection) -> Result<Policy, StoreError> {
     let enforce_secure_mode = get(tx, ENFORCE_SECURE_MODE).await?.as_deref() == Some("true");
+    let gateway_connections = get(tx, GATEWAY_CONNECTIONS)
+        .await?
+        .and_then(|text| text.parse().ok());
     Ok(Policy {
         enforce_secure_mode,
+        gateway_connections,
     })
 }
 
@@ -53,9 +58,12 @@ pub async fn policy(tx: &mut SqliteConnection) -> Result<Policy, StoreError> {
 pub async fn set_policy(tx: &mut SqliteConnection, policy: Policy) -> Result<(), StoreError> {
     let Policy {
         enforce_secure_mode,
+        gateway_connections,
     } = policy;
     let value = if enforce_secure_mode { "true" } else { "false" };
-    set(tx, ENFORCE_SECURE_MODE, value).await
+    set(tx, ENFORCE_SECURE_MODE, value).await?;
+    let limit = gateway_connections.map_or_else(String::new, |limit| limit.to_string());
+    set(tx, GATEWAY_CONNECTIONS, &limit).await
 }
 
 /// The next revision of settings, above `floor`. Revisions are never used twice, whatever device they are for, so that

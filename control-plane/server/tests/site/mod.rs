@@ -268,6 +268,7 @@ pub fn facts(unit: &str) -> DeviceFacts {
         os: "Testix 1".into(),
         agent_version: "0.1.0".into(),
         architecture: "x86_64".into(),
+        shadowing: true,
         shadow_port: Some(5900),
         addresses: vec!["192.0.2.10".into(), "not an address".into()],
         secure_mode: true,
