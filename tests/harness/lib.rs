@@ -7,6 +7,7 @@ pub mod desktop;
 pub mod eventually;
 pub mod fault_proxy;
 pub mod image;
+pub mod netns;
 pub mod pki;
 pub mod program;
 pub mod rfb;

@@ -3,6 +3,7 @@
 
 mod console;
 mod device;
+mod gateway;
 mod offer;
 mod server;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use console::{Console, Refused, Shadow};
 pub use device::{Device, DeviceConfig};
+pub use gateway::{Gateway, GatewayConfig};
 pub use offer::Offer;
 pub use server::{Server, ServerConfig};
 

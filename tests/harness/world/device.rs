@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{PATIENCE, Refused, Server, WorldError};
 use crate::desktop::{Desktop, Listen};
 use crate::eventually::eventually;
+use crate::netns::{Island, prefixed};
 use crate::program::{Program, product, run};
 use crate::scratch::Scratch;
 
@@ -82,6 +83,8 @@ pub struct Device<'s> {
     root: PathBuf,
     program: Option<Program>,
     environment: Vec<(String, String)>,
+    /// The words that run a program in the device's network.
+    prefix: Vec<String>,
 }
 
 impl<'s> Device<'s> {
@@ -96,6 +99,7 @@ impl<'s> Device<'s> {
             root,
             program: None,
             environment: Vec::new(),
+            prefix: Vec::new(),
         };
         device.install(&config)?;
         Ok(device)
@@ -113,6 +117,11 @@ impl<'s> Device<'s> {
     /// Sets an environment variable for the agent's next start.
     pub fn set_environment(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Puts the device on an island, before it is started for the first time.
+    pub fn put_on(&mut self, island: &Island) {
+        self.prefix = island.prefix();
     }
 
     /// The device's root folder.
@@ -156,7 +165,7 @@ impl<'s> Device<'s> {
     fn command(&self, arguments: &[&str]) -> Result<Command, WorldError> {
         let mut command = Command::new(product("umbra-agent")?);
         command.arg("--root").arg(&self.root).args(arguments);
-        Ok(command)
+        Ok(prefixed(&self.prefix, &command))
     }
 
     /// Runs a subcommand of the agent, whatever it ends with.
