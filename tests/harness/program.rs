@@ -271,6 +271,17 @@ impl Program {
             .ok()
     }
 
+    /// How many sockets it has open, while it runs.
+    pub fn sockets(&self) -> Option<usize> {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).ok()?;
+        let sockets = files
+            .flatten()
+            // What was closed in the meantime is none.
+            .filter_map(|file| std::fs::read_link(file.path()).ok())
+            .filter(|file| file.to_string_lossy().starts_with("socket:"));
+        Some(sockets.count())
+    }
+
     fn state(&mut self) -> String {
         let state = match self.exited() {
             Some(status) => format!("ended with {status}"),
@@ -414,6 +425,7 @@ mod tests {
         );
         assert!(scratch.logs().contains("\ntwo\n"), "{}", scratch.logs());
         assert!(program.resident_kib().expect("runs") > 0);
+        assert_eq!(program.sockets(), Some(0));
     }
 
     #[tokio::test]

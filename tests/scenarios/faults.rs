@@ -44,11 +44,14 @@ async fn an_absent_vnc_server_is_told_to_the_operator_and_the_next_session_works
         let config = world.desktop.address().context("no address")?.clone();
         let nowhere = Desktop::start(umbra_tests::desktop::DesktopConfig::default()).await?;
         world.desktop = nowhere;
-        let (code, sentence) = failed_shadow(&world).await?;
-        ensure!(
-            code == "vnc_server_absent" && sentence.len() > 20,
-            "{code}: {sentence}"
-        );
+        // More often than the device has places for sessions: who did not get in takes none.
+        for _ in 0..3 {
+            let (code, sentence) = failed_shadow(&world).await?;
+            ensure!(
+                code == "vnc_server_absent" && sentence.len() > 20,
+                "{code}: {sentence}"
+            );
+        }
         let config = umbra_tests::desktop::DesktopConfig {
             listen: config,
             ..Default::default()

@@ -6,11 +6,12 @@ mod control_link;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use umbra_tests::eventually::eventually;
 use umbra_tests::fault_proxy::{Fault, FaultProxy};
 use umbra_tests::program::Program;
 use umbra_tests::scratch::scenario;
@@ -19,6 +20,10 @@ use umbra_tests::world::{Console, Device, DeviceConfig, PATIENCE, Server, Server
 
 /// How many strangers are a crowd.
 const CROWD: usize = 200;
+/// How many strangers a device keeps at a time.
+const PLACES: usize = 64;
+/// Sockets that come and go besides: the session's, those of the command line.
+const OTHERS: usize = 8;
 /// How much memory a crowd may take of a program, in KiB.
 const MORE_MEMORY: u64 = 16 * 1024;
 /// How long a stranger may stay at most; the programs' own limits are well below.
@@ -27,6 +32,12 @@ const SHOWN_OUT: Duration = Duration::from_secs(40);
 fn resident(program: Option<&mut Program>) -> anyhow::Result<u64> {
     program
         .and_then(|program| program.resident_kib())
+        .context("the program is gone")
+}
+
+fn sockets(program: Option<&mut Program>) -> anyhow::Result<usize> {
+    program
+        .and_then(|program| program.sockets())
         .context("the program is gone")
 }
 
@@ -95,12 +106,19 @@ async fn a_crowd_that_shook_hands_and_says_nothing_keeps_no_operator_out() {
         // What the first sessions need once is not the crowd's.
         world.shadow("first").await?.view().await?.refresh().await?;
         let before = resident(world.device.program())?;
+        let sockets = sockets(world.device.program())?;
         let crowd = crowd_with_tls(address).await?;
         bounded(before, resident(world.device.program())?)?;
         let shadow = world.shadow("in spite of the crowd").await?;
         let mut viewer = shadow.view().await?;
         viewer.refresh().await?;
         bounded(before, resident(world.device.program())?)?;
+        let now = self::sockets(world.device.program())?;
+        ensure!(
+            now <= sockets + PLACES + OTHERS,
+            "{} strangers are kept",
+            now - sockets
+        );
         ensure!(
             world.desktop.active() == 1,
             "strangers are at the VNC server"
@@ -209,10 +227,16 @@ async fn whoever_stops_in_the_middle_of_the_first_words_is_forgotten() {
         let offer = world.console.offer(&world.server, &name, false).await?;
         let preface = offer.preface();
         for end in [0, 3, preface.len() / 2, preface.len() - 1] {
+            // Who came before and still may speak stays longer than who has said that nothing more comes.
+            let mut patient = dial(address, PATIENCE).await?;
             let mut stream = dial(address, PATIENCE).await?.into_stream();
             stream.write_all(&preface.as_bytes()[..end]).await?;
             stream.shutdown().await?;
-            let heard = heard(stream).await?;
+            let heard = tokio::select! {
+                biased;
+                heard = heard(stream) => heard?,
+                _ = patient.rest(SHOWN_OUT) => bail!("after {end} bytes and the end, the device waited for more"),
+            };
             ensure!(
                 heard.is_empty(),
                 "after {end} bytes: {:?}",
@@ -269,6 +293,64 @@ async fn a_crowd_at_the_server_keeps_no_device_and_no_operator_out() {
         }
         all_shown_out(greeted).await?;
         viewer.refresh().await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_some_time_is_not_shown_out_by_more_callers_than_places_who_come_and_go() {
+    scenario(async |scratch| {
+        let world = World::start(scratch).await?;
+        let name = world.device_name().await?;
+        let address = world.device.shadow_address().await?;
+        let offer = world.console.offer(&world.server, &name, false).await?;
+        let mut slow = dial(address, PATIENCE).await?;
+        // One after another, so that they never take more than one place.
+        for _ in 0..2 * PLACES {
+            let mut stranger = TcpStream::connect(address).await?;
+            stranger.write_all(b"good day").await?;
+            ensure!(
+                heard(stranger).await?.is_empty(),
+                "a stranger was told something"
+            );
+        }
+        slow.say(offer.preface().as_bytes()).await?;
+        let answer = slow.line(PATIENCE).await.unwrap_or_default();
+        ensure!(
+            answer == "UMBRA/1 ok",
+            "shown out although nobody else was there: {answer:?}"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_whom_the_server_vouched_for_is_no_stranger_while_the_person_is_asked() {
+    scenario(async |scratch| {
+        let world = World::start(scratch).await?;
+        let device = &world.device;
+        device.set("network.vncserver.promptuser", "true").await?;
+        let name = world.device_name().await?;
+        let address = device.shadow_address().await?;
+        let mut shadow = world.console.begin_shadow(&name, &[])?;
+        let asked = || async {
+            let status = device.status().await.map_err(|error| error.to_string())?;
+            match status.pointer("/consents/0") {
+                Some(_) => Ok(()),
+                None => Err(status.to_string()),
+            }
+        };
+        eventually("the person to be asked", PATIENCE, asked).await?;
+        let crowd = crowd_with_tls(address).await?;
+        device
+            .tell(&["consent", "accept"], "")
+            .await
+            .context("the crowd took the question away")?;
+        shadow.wait_until_open().await?;
+        shadow.view().await?.refresh().await?;
+        drop(crowd);
         Ok(())
     })
     .await;

@@ -2,10 +2,10 @@
 //! code and a sentence before anything on the device has moved, and the device goes on as if nothing had happened.
 
 use anyhow::{Context as _, ensure};
-use umbra_tests::eventually::{SOON, eventually_is};
+use umbra_tests::eventually::{SOON, eventually, eventually_is};
 use umbra_tests::rfb_client::{Options, RfbClient};
 use umbra_tests::scratch::{Scratch, scenario};
-use umbra_tests::tunnel::dial;
+use umbra_tests::tunnel::{Tunnel, dial};
 use umbra_tests::world::{Device, DeviceConfig, Offer, PATIENCE, World};
 
 /// Presents a preface and gives what the device answers.
@@ -138,17 +138,81 @@ async fn a_ticket_is_good_once() {
     .await;
 }
 
+/// Lets an operator in, and waits until the session is on record as running.
+async fn let_in(world: &World<'_>, offer: &Offer) -> anyhow::Result<Tunnel> {
+    let mut tunnel = dial(world.device.shadow_address().await?, PATIENCE).await?;
+    tunnel.say(offer.preface().as_bytes()).await?;
+    ensure!(tunnel.line(PATIENCE).await? == "UMBRA/1 ok");
+    let running = || async {
+        match world.console.session(&offer.session).await {
+            Ok(record) if record["state"] == "running" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    eventually("the session to be on record", PATIENCE, running).await?;
+    Ok(tunnel)
+}
+
+/// The server was asked, and refused a ticket that was used before; this often by now.
+async fn server_refuses(world: &World<'_>, offer: &Offer, times: usize) -> anyhow::Result<()> {
+    let answer = present(&world.device, &offer.preface()).await?;
+    refused_with(&answer, "ticket_used")?;
+    let audit = world.console.tell(&["audit"], "").await?;
+    let lines = audit.as_array().context("no list")?.iter();
+    let refused = lines
+        .filter(|line| line["action"] == "session.verified" && line["outcome"] == "ticket_used")
+        .count();
+    ensure!(
+        refused == times,
+        "not the server refused, or not this often: {audit}"
+    );
+    ensure!(
+        world.desktop.connections() == 1,
+        "the VNC server was bothered"
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_stays_used_after_a_power_cut() {
     scenario(async |scratch| {
         let mut world = World::start(scratch).await?;
         let offer = offer(&world).await?;
-        ensure!(present(&world.device, &offer.preface()).await? == "UMBRA/1 ok");
+        let _tunnel = let_in(&world, &offer).await?;
+        // The device's memory of tickets is gone; what it kept of the session closes the server's record.
         world.device.restart_hard()?;
         world.device.wait_until_up().await?;
         world.device.wait_until_online().await?;
-        let answer = present(&world.device, &offer.preface()).await?;
-        ensure!(answer.starts_with("UMBRA/1 refused ticket_"), "{answer:?}");
+        world.console.ended_session(&offer.session).await?;
+        server_refuses(&world, &offer, 1).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_stays_used_when_the_device_forgot_everything_and_when_the_server_was_killed_too()
+{
+    scenario(async |scratch| {
+        let mut world = World::start(scratch).await?;
+        let offer = offer(&world).await?;
+        let _tunnel = let_in(&world, &offer).await?;
+        for times in 1..=2 {
+            world.device.kill();
+            std::fs::remove_file(world.device.root().join("wfs/umbra/state/records.json"))
+                .or_else(|error| if times > 1 { Ok(()) } else { Err(error) })
+                .context("the device had noted nothing of the session")?;
+            if times > 1 {
+                world.server.program().kill();
+                world.server.start_again().await?;
+            }
+            world.device.start()?;
+            world.device.wait_until_up().await?;
+            world.device.wait_until_online().await?;
+            // For the server the session goes on: nobody has told it of an end.
+            let record = world.console.session(&offer.session).await?;
+            ensure!(record["state"] == "running", "{record}");
+            server_refuses(&world, &offer, times).await?;
+        }
         Ok(())
     })
     .await;
