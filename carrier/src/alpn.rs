@@ -6,3 +6,6 @@ pub const CONTROL_LINK: &[u8] = b"umbra/1";
 
 /// The server's API and web app; also what a client without ALPN gets.
 pub const HTTP: &[u8] = b"http/1.1";
+
+/// What a server speaks to a gateway, inside the envelope.
+pub const UPLINK: &[u8] = b"umbra-uplink/1";

@@ -5,7 +5,12 @@
 pub mod address;
 pub mod alpn;
 pub mod diagnosis;
+pub mod dial;
 pub mod framed;
+mod http;
+pub mod io;
+pub mod proxy;
 pub mod tcp;
 pub mod tls;
+pub mod ws;
 pub mod x509;

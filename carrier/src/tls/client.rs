@@ -41,7 +41,20 @@ pub fn device_config(
     Ok(Arc::new(config(verifier, identity, &[alpn])))
 }
 
-fn config(
+/// How a server sets up its uplink to a gateway, inside the envelope: the gateway must come from `trust`'s root, and is
+/// shown the server's uplink certificate.
+///
+/// # Errors
+/// [`TrustError`] if one of the pinned roots can't be one.
+pub fn uplink_config(
+    identity: &TlsIdentity,
+    trust: ServerTrust,
+    dates: DatePolicy,
+) -> Result<Arc<ClientConfig>, TrustError> {
+    device_config(Some(identity), trust, dates, alpn::UPLINK)
+}
+
+pub(super) fn config(
     verifier: Arc<dyn ServerCertVerifier>,
     identity: Option<&TlsIdentity>,
     alpn: &[&[u8]],
@@ -119,15 +132,65 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let end = Instant::now() + deadline;
+    let (_, chain) = look(io, &[], server_name, end).await?;
+    Ok(chain)
+}
+
+/// What answers at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostKind {
+    /// A server, which takes control links itself.
+    Link,
+    /// HTTP: a gateway, or a server's other side behind something that passes HTTP only.
+    Http,
+}
+
+/// Which kind of host answers, and with which certificates, whoever it is. As with [`fetch_chain`], nothing is sent after
+/// the handshake, and the host has proven only that it holds the key of the first certificate.
+///
+/// # Errors
+/// [`TlsError`] if there is no TLS 1.3 server, or not in time; [`TlsError::WrongService`] if it speaks neither.
+pub async fn probe_kind<IO>(
+    io: IO,
+    server_name: &str,
+    deadline: Duration,
+) -> Result<(HostKind, Vec<CertificateDer<'static>>), TlsError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let end = Instant::now() + deadline;
+    let (agreed, chain) = look(io, &[alpn::CONTROL_LINK, alpn::HTTP], server_name, end).await?;
+    let is_link = agreed.as_deref() == Some(alpn::CONTROL_LINK);
+    let kind = if is_link {
+        HostKind::Link
+    } else {
+        HostKind::Http
+    };
+    Ok((kind, chain))
+}
+
+type Looked = (Option<Vec<u8>>, Vec<CertificateDer<'static>>);
+
+async fn look<IO>(
+    io: IO,
+    offered: &[&[u8]],
+    server_name: &str,
+    end: Instant,
+) -> Result<Looked, TlsError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let verifier = Arc::new(LookOnly {
         algorithms: provider().signature_verification_algorithms,
     });
-    let mut stream =
-        connect_until(io, Arc::new(config(verifier, None, &[])), server_name, end).await?;
-    let chain = presented_chain(stream.get_ref().1);
+    let config = Arc::new(config(verifier, None, offered));
+    let mut stream = connect_until(io, config, server_name, end).await?;
+    let connection = stream.get_ref().1;
+    let agreed = connection.alpn_protocol().map(<[u8]>::to_vec);
+    let chain = presented_chain(connection);
     // The farewell is a courtesy: the chain is here, whether it arrives or not.
     let _ = timeout_at(end, stream.shutdown()).await;
-    Ok(chain)
+    Ok((agreed, chain))
 }
 
 fn read_name(text: &str) -> Result<ServerName<'static>, TlsError> {

@@ -115,21 +115,7 @@ impl TlsIdentity {
     /// # Errors
     /// [`IdentityError`], saying which file is wrong and how.
     pub fn from_pem(chain_pem: &str, key_pem: &str) -> Result<Self, IdentityError> {
-        let chain_blocks = blocks(chain_pem).ok_or(IdentityError::ChainPem)?;
-        let holds_key =
-            chain_blocks.iter().any(|(kind, _)| is_key(*kind)) || is_encrypted(chain_pem);
-        let chain: Vec<CertificateDer<'static>> = chain_blocks
-            .into_iter()
-            .filter(|(kind, _)| *kind == SectionKind::Certificate)
-            .map(|(_, der)| CertificateDer::from(der))
-            .collect();
-        if chain.is_empty() {
-            return Err(if holds_key {
-                IdentityError::KeyInsteadOfCertificate
-            } else {
-                IdentityError::NoCertificate
-            });
-        }
+        let chain = certificates_from_pem(chain_pem)?;
         if is_encrypted(key_pem) {
             return Err(IdentityError::KeyEncrypted);
         }
@@ -169,6 +155,25 @@ impl fmt::Debug for TlsIdentity {
             .field("certificates", &self.certified.cert.len())
             .field("key", &"MASKED")
             .finish()
+    }
+}
+
+/// The certificates in the text of a PEM file; other blocks are passed over.
+///
+/// # Errors
+/// [`IdentityError`] if it is no PEM, or without a certificate.
+pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let blocks = blocks(pem).ok_or(IdentityError::ChainPem)?;
+    let holds_key = blocks.iter().any(|(kind, _)| is_key(*kind)) || is_encrypted(pem);
+    let certificates: Vec<_> = blocks
+        .into_iter()
+        .filter(|(kind, _)| *kind == SectionKind::Certificate)
+        .map(|(_, der)| CertificateDer::from(der))
+        .collect();
+    match (certificates.is_empty(), holds_key) {
+        (false, _) => Ok(certificates),
+        (true, true) => Err(IdentityError::KeyInsteadOfCertificate),
+        (true, false) => Err(IdentityError::NoCertificate),
     }
 }
 

@@ -2,8 +2,10 @@
 //! no older version, no resumption, no early data and no process-wide provider; nothing here falls back to plaintext.
 
 mod client;
+mod envelope;
 mod error;
 mod explain;
+mod gateway;
 mod identity;
 mod server;
 mod trust;
@@ -15,10 +17,14 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{cipher_suite, default_provider};
 use rustls::pki_types::CertificateDer;
 
-pub use client::{connect_tls, device_config, fetch_chain};
+pub use client::{HostKind, connect_tls, device_config, fetch_chain, probe_kind, uplink_config};
+pub use envelope::{EnvelopeTrust, envelope_config};
 pub use error::TlsError;
 pub(crate) use error::fingerprint;
-pub use identity::{IdentityError, TlsIdentity};
+pub use gateway::{
+    SwappableIdentity, accept_tls, accept_uplink, envelope_acceptor_config, uplink_acceptor_config,
+};
+pub use identity::{IdentityError, TlsIdentity, certificates_from_pem};
 pub use server::{Accepted, accept_by_alpn, http_acceptor_config, link_acceptor_config};
 pub use trust::{DatePolicy, ServerTrust, TrustError};
 

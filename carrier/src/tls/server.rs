@@ -9,7 +9,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{Acceptor, NoClientAuth, NoServerSessionStorage};
+use rustls::server::{Acceptor, NoClientAuth, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use rustls::{
@@ -31,16 +31,18 @@ pub fn link_acceptor_config(identity: &TlsIdentity) -> Arc<ServerConfig> {
     let verifier = AnyDevice {
         algorithms: provider().signature_verification_algorithms,
     };
-    config(identity, Arc::new(verifier), alpn::CONTROL_LINK)
+    let own = Arc::new(SingleCertAndKey::from(identity.certified()));
+    config(own, Arc::new(verifier), alpn::CONTROL_LINK)
 }
 
 /// How the server meets browsers and other HTTP clients: no client certificate, with or without ALPN.
 pub fn http_acceptor_config(identity: &TlsIdentity) -> Arc<ServerConfig> {
-    config(identity, Arc::new(NoClientAuth), alpn::HTTP)
+    let own = Arc::new(SingleCertAndKey::from(identity.certified()));
+    config(own, Arc::new(NoClientAuth), alpn::HTTP)
 }
 
-fn config(
-    identity: &TlsIdentity,
+pub(super) fn config(
+    identity: Arc<dyn ResolvesServerCert>,
     clients: Arc<dyn ClientCertVerifier>,
     protocol: &[u8],
 ) -> Arc<ServerConfig> {
@@ -48,7 +50,7 @@ fn config(
         .with_protocol_versions(&[&TLS13])
         .expect("the provider of this crate has TLS 1.3 cipher suites")
         .with_client_cert_verifier(clients)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
+        .with_cert_resolver(identity);
     config.alpn_protocols = vec![protocol.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -82,24 +82,7 @@ impl ChainVerifier {
                 return Err(TrustError::NoRoots);
             }
             for (index, root) in roots.iter().enumerate() {
-                let unreadable = TrustError::Unreadable {
-                    position: index + 1,
-                };
-                let facts = CertificateFacts::read(root).map_err(|_| unreadable.clone())?;
-                webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable)?;
-                match refuse_as_authority(&facts) {
-                    None => {}
-                    Some(Unfit::NotCa) => {
-                        return Err(TrustError::NotCa {
-                            subject: facts.display_name(),
-                        });
-                    }
-                    Some(Unfit::MayNotSign) => {
-                        return Err(TrustError::MayNotSign {
-                            subject: facts.display_name(),
-                        });
-                    }
-                }
+                check_root(root, index + 1)?;
             }
         }
         Ok(Self {
@@ -109,7 +92,7 @@ impl ChainVerifier {
         })
     }
 
-    fn verify(
+    pub(super) fn verify(
         &self,
         end: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
@@ -297,6 +280,26 @@ pub(super) fn verify_possession(
 /// TLS 1.2 is never offered, so this is never asked for.
 pub(super) fn refuse_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
     Err(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig.into())
+}
+
+/// Whether a certificate could be pinned as a root.
+pub(super) fn can_be_root(certificate: &CertificateDer<'_>) -> bool {
+    check_root(certificate, 0).is_ok()
+}
+
+fn check_root(root: &CertificateDer<'_>, position: usize) -> Result<(), TrustError> {
+    let unreadable = || TrustError::Unreadable { position };
+    let facts = CertificateFacts::read(root).map_err(|_| unreadable())?;
+    webpki::anchor_from_trusted_cert(root).map_err(|_| unreadable())?;
+    match refuse_as_authority(&facts) {
+        None => Ok(()),
+        Some(Unfit::NotCa) => Err(TrustError::NotCa {
+            subject: facts.display_name(),
+        }),
+        Some(Unfit::MayNotSign) => Err(TrustError::MayNotSign {
+            subject: facts.display_name(),
+        }),
+    }
 }
 
 enum Unfit {

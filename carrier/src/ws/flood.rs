@@ -1,0 +1,49 @@
+//! How many frames without any data a peer may send: pings, pongs and empty messages cost work and bring nothing. A
+//! bucket of tokens that time fills up again; it never sleeps and never asks for the time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// So many at once.
+const BURST: u32 = 64;
+
+/// Then one each time.
+const REFILL: Duration = Duration::from_millis(250);
+
+/// What a peer may still send.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    tokens: u32,
+    since: Instant,
+}
+
+impl Bucket {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            tokens: BURST,
+            since: now,
+        }
+    }
+
+    /// Whether one more is fine.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.since);
+        let gained = elapsed.as_millis() / REFILL.as_millis();
+        let gained = u32::try_from(gained).unwrap_or(u32::MAX);
+        if gained >= BURST - self.tokens {
+            self.tokens = BURST;
+            self.since = now;
+        } else {
+            self.tokens += gained;
+            self.since += REFILL * gained;
+        }
+        match self.tokens.checked_sub(1) {
+            Some(left) => {
+                self.tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
