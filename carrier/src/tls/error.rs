@@ -144,6 +144,9 @@ pub enum TlsError {
     /// The other side presented no certificate where one is needed.
     #[error("the other side presented no certificate")]
     NoCertificate,
+    /// The other side presented another certificate than those that are known one by one.
+    #[error("the other side's certificate is none of those that are known here")]
+    NotKnown,
     /// The other side refused for another reason.
     #[error("the other side refused the secure connection (TLS alert {alert})")]
     PeerRefused {
@@ -191,7 +194,8 @@ impl TlsError {
             | Self::KeyNotProven
             | Self::PeerRefusedOurCertificate
             | Self::PeerWantsCertificate
-            | Self::NoCertificate => true,
+            | Self::NoCertificate
+            | Self::NotKnown => true,
             Self::NotTls
             | Self::ProtocolTooOld
             | Self::NothingInCommon

@@ -191,17 +191,28 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let end = Instant::now() + deadline;
-    match timeout_at(end, open(io, request, keepalive)).await {
-        Ok(result) => result,
-        Err(_) => Err(WsError::TimedOut),
+    let mut io = io;
+    let asked = match timeout_at(end, ask(&mut io, request)).await {
+        Ok(result) => result?,
+        Err(_) => return Err(WsError::TimedOut),
+    };
+    let Answer { key, head, behind } = asked;
+    if head.status != 101 {
+        let patience = end.min(Instant::now() + BODY_PATIENCE);
+        return Err(read_refusal(&mut io, &head, behind, patience).await);
     }
+    check_answer(&key, &head, request)?;
+    Ok(ByteStream::new(io, behind, Role::Client, keepalive))
 }
 
-async fn open<IO>(
-    mut io: IO,
-    request: &Request,
-    keepalive: Option<Keepalive>,
-) -> Result<ByteStream<IO>, WsError>
+struct Answer {
+    key: String,
+    head: Head,
+    /// What came behind the head.
+    behind: Vec<u8>,
+}
+
+async fn ask<IO>(io: &mut IO, request: &Request) -> Result<Answer, WsError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -214,16 +225,17 @@ where
     io.write_all(text.as_bytes()).await?;
     io.flush().await?;
     let mut behind = Vec::new();
-    let head = read_head(&mut io, &mut behind).await?;
-    if head.status != 101 {
-        return Err(read_refusal(&mut io, &head, behind).await);
-    }
+    let head = read_head(io, &mut behind).await?;
+    Ok(Answer { key, head, behind })
+}
+
+fn check_answer(key: &str, head: &Head, request: &Request) -> Result<(), WsError> {
     let is = |name, wanted: &str| {
         head.all(name)
             .flat_map(|list| list.split(','))
             .any(|one| one.trim().eq_ignore_ascii_case(wanted))
     };
-    let proven = head.field("sec-websocket-accept") == Some(accept_key(&key).as_str());
+    let proven = head.field("sec-websocket-accept") == Some(accept_key(key).as_str());
     // No extension was offered, so none can have been agreed on.
     let extended = head
         .field("sec-websocket-extensions")
@@ -234,7 +246,7 @@ where
     if head.field("sec-websocket-protocol") != Some(request.subprotocol.as_str()) {
         return Err(WsError::WrongProtocol);
     }
-    Ok(ByteStream::new(io, behind, Role::Client, keepalive))
+    Ok(())
 }
 
 fn write_request(request: &Request, key: &str) -> Result<Zeroizing<String>, WsError> {
@@ -294,7 +306,7 @@ pub(crate) fn authority(host: &str, port: u16, usual: Option<u16>) -> String {
     }
 }
 
-async fn read_refusal<IO>(io: &mut IO, head: &Head, mut body: Vec<u8>) -> WsError
+async fn read_refusal<IO>(io: &mut IO, head: &Head, mut body: Vec<u8>, patience: Instant) -> WsError
 where
     IO: AsyncRead + Unpin,
 {
@@ -304,7 +316,6 @@ where
         .unwrap_or(MAX_BODY)
         .min(MAX_BODY);
     let missing = u64::try_from(length.saturating_sub(body.len())).unwrap_or(0);
-    let patience = Instant::now() + BODY_PATIENCE;
     // What came counts, whether the rest comes or not.
     let _ = timeout_at(patience, io.take(missing).read_to_end(&mut body)).await;
     body.truncate(length);

@@ -5,7 +5,9 @@
 mod bridge;
 mod closed;
 mod connect;
+mod drive;
 mod flood;
+mod state;
 mod stream;
 mod upgrade;
 
