@@ -43,6 +43,7 @@ pub fn hello(device: DeviceFacts, intent: Intent, settings_revision: u64) -> Hel
         intent,
         device,
         settings_revision,
+        run: None,
     }
 }
 

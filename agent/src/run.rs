@@ -30,6 +30,7 @@ use crate::registry::Registry;
 use crate::session::records::{Records, RecordsError};
 use crate::session::{Sessions, listener};
 use crate::status::{Board, Stage};
+use umbra_protocol::RunId;
 use world::Agent;
 
 /// How often files are looked at for changes made by hand, and what could not be read is tried again.
@@ -288,10 +289,18 @@ impl Agent {
             identity: Arc::new(identity),
             sessions,
             commands,
+            this_run: this_run(),
         };
         agent.trust(Vec::new());
         agent
     }
+}
+
+/// Without random bytes the server is told nothing, rather than the same by two devices.
+fn this_run() -> Option<RunId> {
+    let mut bytes = [0; 16];
+    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    filled.is_ok().then(|| RunId::from_bytes(bytes))
 }
 
 fn damaged(board: &Board, topic: &str, error: &dyn std::error::Error) {

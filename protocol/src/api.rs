@@ -118,6 +118,10 @@ pub struct Device {
     /// Whether somebody with the same unit ID presents another certificate (re-imaged or cloned device), and which.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub conflicting_certificate: Option<Fingerprint>,
+    /// Since when two machines take turns under this device's key (its disk was copied); nothing once a new key has replaced it,
+    /// or an administrator has said that it is none.
+    #[serde(default)]
+    pub clone_suspected_at: Option<i64>,
     /// Revision of the settings that the device has applied, and the newest.
     pub settings_applied: u64,
     /// Revision of the newest settings.

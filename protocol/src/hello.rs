@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::UnitId;
+use crate::ids::{RunId, UnitId};
 
 /// What a device wants of this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Hello {
     /// Revision of the server's settings that are in force on the device; 0 when there are none.
     #[serde(default)]
     pub settings_revision: u64,
+    /// Which run of the agent this is, for a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
 }
 
 /// What a device tells about itself. All of it is the device's word, none of it is identity.

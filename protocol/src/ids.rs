@@ -108,6 +108,12 @@ hex_id!(
     ServerRoot, 32, "the hash of a server's root certificate"
 );
 
+hex_id!(
+    /// One run of a device's agent, chosen at random when it starts. It is no secret and no identity: two runs that take turns
+    /// under one key show that a device was copied.
+    RunId, 16, "the ID of an agent's run"
+);
+
 /// The label that people read on a device: its MAC address without separators by default. It is not identity.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]

@@ -41,7 +41,9 @@ pub mod version;
 
 pub use codec::{DecodeError, decode, encode};
 pub use fingerprint::Fingerprint;
-pub use ids::{CommandId, DeviceId, KeyId, RendezvousId, ServerRoot, SessionId, TokenHash, UnitId};
+pub use ids::{
+    CommandId, DeviceId, KeyId, RendezvousId, RunId, ServerRoot, SessionId, TokenHash, UnitId,
+};
 pub use message::{FromDevice, FromServer};
 pub use refusal::{Refusal, RefusalCode, Remedy};
 pub use secret::Secret;

@@ -139,6 +139,7 @@ fn hello() -> Hello {
             secure_mode: true,
         },
         settings_revision: 0,
+        run: None,
     }
 }
 

@@ -14,7 +14,7 @@ use umbra_protocol::hello::{Hello, Intent, TicketKey, TrustAnchors, Welcome};
 use umbra_protocol::link::CertificateFiled;
 use umbra_protocol::refusal::clip;
 use umbra_protocol::settings::{Settings, SettingsApplied};
-use umbra_protocol::{FromDevice, Refusal, RefusalCode, Remedy};
+use umbra_protocol::{FromDevice, Refusal, RefusalCode, Remedy, RunId};
 
 use super::{Config, dates, unusable};
 use crate::commands::{Commands, proposal};
@@ -39,6 +39,8 @@ pub(super) struct Agent {
     pub(super) identity: Arc<watch::Sender<DeviceIdentity>>,
     pub(super) sessions: Sessions,
     pub(super) commands: Commands,
+    /// This run of the agent, for the server: two that take turns are two machines with one key.
+    pub(super) this_run: Option<RunId>,
 }
 
 impl Agent {
@@ -57,7 +59,10 @@ impl Agent {
         let snapshot = self.registry.snapshot();
         let identity = self.identity.borrow().clone();
         let device = facts::of_device(&identity, self.os.as_ref(), &snapshot, self.sessions.port());
-        facts::hello(device, Intent::Link, snapshot.server_revision)
+        Hello {
+            run: self.this_run,
+            ..facts::hello(device, Intent::Link, snapshot.server_revision)
+        }
     }
 }
 

@@ -169,6 +169,17 @@ Example:
         #[arg(long, value_name = "P1-P2-P3-P4")]
         fingerprint: Option<Fingerprint>,
     },
+    /// Say that a device is no clone, after you have looked into it
+    #[command(after_help = "\
+Two machines that take turns under one key are reported as clones, and the key is replaced. If they still take turns, the device
+is reported again.
+
+Example:
+  umbra devices not-cloned till-5")]
+    NotCloned {
+        /// Name, unit ID or device ID
+        device: String,
+    },
     /// Show or change the parameters that the server decides for a device
     #[command(after_help = "\
 A VALUE is true, false, a whole number, a text, or a list like [\"a\",\"b\"]. A text that looks like one of the others

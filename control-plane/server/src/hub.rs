@@ -1,7 +1,7 @@
 //! Which devices are online, and the way to each of them. It keeps nothing that matters: whatever must reach a device is
 //! in the database first, and the hub only says that there is something new.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 use umbra_protocol::hello::DeviceFacts;
 use umbra_protocol::session::{SessionEnd, SessionRequest};
-use umbra_protocol::{Refusal, RefusalCode};
+use umbra_protocol::{Refusal, RefusalCode, RunId};
 
 use crate::store::devices::{DeviceCertificate, Row};
 
 /// News that wait for one device; a device that lets more pile up is cut off and told at its next link.
 const INBOX: usize = 64;
+
+/// Runs of one device's agent that are remembered. As many copies of one disk can take turns without being missed.
+const RUNS: usize = 256;
 
 /// Something new for a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,7 @@ pub struct Offline;
 pub struct Hub {
     lines: Arc<Mutex<HashMap<Row, Line>>>,
     next: Arc<AtomicU64>,
+    runs: Arc<Mutex<HashMap<Row, VecDeque<RunId>>>>,
 }
 
 impl Hub {
@@ -114,6 +118,33 @@ impl Hub {
             news,
             end,
         }
+    }
+
+    /// Notes which run of a device's agent links now; true if that run had given way to another one before. A machine that
+    /// restarts its agent never goes back to an earlier run, however its links cross on the way: two machines have one key.
+    pub fn takes_turns(&self, row: Row, run: RunId) -> bool {
+        let mut all = self.runs();
+        let known = all.entry(row).or_default();
+        if known.back() == Some(&run) {
+            return false;
+        }
+        let before = known.len();
+        known.retain(|earlier| *earlier != run);
+        let returned = known.len() < before;
+        if known.len() >= RUNS {
+            known.pop_front();
+        }
+        known.push_back(run);
+        returned
+    }
+
+    /// Forgets a device's runs: it has a new key, or an administrator has looked into it.
+    pub fn forget_runs(&self, row: Row) {
+        self.runs().remove(&row);
+    }
+
+    fn runs(&self) -> std::sync::MutexGuard<'_, HashMap<Row, VecDeque<RunId>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The device, if it is online.
@@ -194,6 +225,31 @@ mod tests {
         drop(second);
         assert!(hub.find(Row(1)).is_none());
         assert_eq!(hub.tell(Row(1), News::Commands), Err(Offline));
+    }
+
+    #[test]
+    fn only_a_run_that_comes_back_after_another_one_shows_two_machines() {
+        let hub = Hub::default();
+        let run = |number: u8| RunId::from_bytes([number; 16]);
+        // Reconnects, restarts, and restarts that follow each other quickly.
+        for number in [1, 1, 2, 2, 3, 4, 4] {
+            assert!(!hub.takes_turns(Row(1), run(number)), "{number}");
+        }
+        assert!(!hub.takes_turns(Row(2), run(1)), "another device");
+        assert!(hub.takes_turns(Row(1), run(2)));
+        assert!(!hub.takes_turns(Row(1), run(2)), "it only reconnects");
+        assert!(hub.takes_turns(Row(1), run(4)));
+        hub.forget_runs(Row(1));
+        assert!(!hub.takes_turns(Row(1), run(2)));
+    }
+
+    #[test]
+    fn no_number_of_restarts_makes_the_memory_of_runs_grow() {
+        let hub = Hub::default();
+        for number in 0..10_000_u128 {
+            assert!(!hub.takes_turns(Row(1), RunId::from_bytes(number.to_be_bytes())));
+        }
+        assert_eq!(hub.runs()[&Row(1)].len(), RUNS);
     }
 
     #[test]

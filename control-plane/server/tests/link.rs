@@ -19,7 +19,7 @@ use umbra_protocol::hello::Intent;
 use umbra_protocol::link::{Beat, CertificateProposed, possession_message};
 use umbra_protocol::message::Leave;
 use umbra_protocol::settings::{SettingsApplied, Value};
-use umbra_protocol::{Fingerprint, FromServer, RefusalCode};
+use umbra_protocol::{Fingerprint, FromServer, RefusalCode, RunId};
 
 #[tokio::test]
 async fn a_link_makes_a_device_online_and_its_end_offline() {
@@ -249,6 +249,7 @@ async fn a_device_may_take_a_new_key_and_stays_the_same_device() {
         facts: device.facts.clone(),
         identity,
         settings_revision: 0,
+        run: None,
     };
     let _link = next.link(&site).await.expect("the new one is accepted");
     let after = api.get("/devices/A1").await;
@@ -269,6 +270,7 @@ async fn a_device_cannot_propose_the_key_of_another() {
         facts: site::facts("A1"),
         identity,
         settings_revision: 0,
+        run: None,
     };
     let first_key = site.api().await.key(json!({})).await;
     victim.enrol(&site, &first_key).await.expect("taken on");
@@ -313,6 +315,7 @@ async fn a_copied_disk_is_noticed() {
         facts: site::facts("B2"),
         identity: device.identity.clone(),
         settings_revision: 0,
+        run: None,
     };
     copy.link(&site).await.expect("its certificate is on file");
     let api = site.api().await;
@@ -501,4 +504,121 @@ fn each_text(value: &serde_json::Value, look: &impl Fn(&str)) {
         serde_json::Value::Object(values) => values.values().for_each(|v| each_text(v, look)),
         _ => {}
     }
+}
+
+/// A device that has another run of its agent.
+fn as_run(device: &mut Device, number: u8) {
+    device.run = Some(RunId::from_bytes([number; 16]));
+}
+
+#[tokio::test]
+async fn two_machines_with_one_key_are_told_once_and_have_their_key_replaced() {
+    let site = Site::new().await;
+    let (mut device, _link) = site.linked_device("A1").await;
+    let api = site.api().await;
+    as_run(&mut device, 1);
+    let _first = device.link(&site).await.expect("welcomed");
+    as_run(&mut device, 2);
+    let _second = device.link(&site).await.expect("welcomed");
+    assert!(api.get("/devices/A1").await["clone_suspected_at"].is_null());
+    as_run(&mut device, 1);
+    let mut first = device.link(&site).await.expect("welcomed");
+    let FromServer::Command(command) = first.hear().await else {
+        panic!("no command");
+    };
+    assert_eq!(command.action, Action::Rekey);
+    let shown = api.get("/devices/A1").await;
+    assert!(shown["clone_suspected_at"].as_i64().is_some(), "{shown}");
+    // They go on taking turns: that is no news.
+    for number in [2, 1, 2] {
+        as_run(&mut device, number);
+        drop(device.link(&site).await.expect("welcomed"));
+    }
+    as_run(&mut device, 1);
+    let mut link = device.link(&site).await.expect("welcomed");
+    assert_eq!(link.hear().await, FromServer::Command(command.clone()));
+    assert!(link.is_quiet().await, "one command is enough");
+    let said = |lines: &[(String, String)], action: &str| {
+        lines.iter().filter(|line| line.0 == action).count()
+    };
+    assert_eq!(said(&api.audit().await, "device.clone_suspected"), 1);
+
+    let key = KeyPair::generate().expect("a key");
+    let (identity, pem) = device_certificate("A1", &key);
+    let message = possession_message(device.identity.certificate(), identity.certificate());
+    link.say(CertificateProposed {
+        certificate: pem,
+        proof: umbra_protocol::ids::to_hex(&key.sign(&message).expect("signed")),
+    })
+    .await;
+    assert!(matches!(link.hear().await, FromServer::CertificateFiled(_)));
+    let next = Device {
+        facts: device.facts.clone(),
+        identity,
+        settings_revision: 0,
+        run: device.run,
+    };
+    let mut link = next.link(&site).await.expect("the new key is accepted");
+    assert_eq!(link.hear().await, FromServer::Command(command));
+    let shown = api.get("/devices/A1").await;
+    assert!(shown["clone_suspected_at"].is_null(), "{shown}");
+    as_run(&mut device, 2);
+    for _ in 0..3 {
+        let refusal = device.link(&site).await.err().expect("refused");
+        assert_eq!(refusal.code, RefusalCode::CertificateMismatch);
+        assert!(
+            refusal.sentence.contains("identity --replace"),
+            "{refusal:?}"
+        );
+    }
+    let shown = api.get("/devices/A1").await;
+    assert!(
+        shown["conflicting_certificate"].is_null(),
+        "nobody is offered to accept the replaced key: {shown}"
+    );
+    assert_eq!(said(&api.audit().await, "device.copy_refused"), 1);
+    assert!(link.is_quiet().await, "the re-keyed one keeps its link");
+}
+
+#[tokio::test]
+async fn reconnects_and_restarts_however_they_cross_are_no_clone() {
+    let site = Site::new().await;
+    let (mut device, _) = site.linked_device("A1").await;
+    let mut links = Vec::new();
+    // A pulled cable, a killed agent, one killed again at once; the server has not noticed any of it.
+    for number in [1, 1, 2, 3, 3, 3, 4] {
+        as_run(&mut device, number);
+        links.push(device.link(&site).await.expect("welcomed"));
+    }
+    let mut last = links.pop().expect("linked");
+    assert!(last.is_quiet().await, "no command came");
+    let api = site.api().await;
+    assert!(api.get("/devices/A1").await["clone_suspected_at"].is_null());
+}
+
+#[tokio::test]
+async fn an_administrator_who_says_that_it_is_no_clone_is_believed_until_it_happens_again() {
+    let site = Site::new().await;
+    let (mut device, _) = site.linked_device("A1").await;
+    let api = site.api().await;
+    for episode in 1..=2 {
+        for number in [1, 2, 1] {
+            as_run(&mut device, number);
+            drop(device.link(&site).await.expect("welcomed"));
+        }
+        assert!(
+            api.get("/devices/A1").await["clone_suspected_at"]
+                .as_i64()
+                .is_some()
+        );
+        let (status, shown) = api.ask("DELETE", "/devices/A1/clone-suspicion", None).await;
+        assert_eq!(status.as_u16(), 200);
+        assert!(shown["clone_suspected_at"].is_null(), "{shown}");
+        let lines = api.audit().await;
+        let count = |action: &str| lines.iter().filter(|line| line.0 == action).count();
+        assert_eq!(count("device.clone_suspected"), episode);
+        assert_eq!(count("device.clone_cleared"), episode);
+    }
+    let waiting = api.get("/devices/A1").await["commands_waiting"].clone();
+    assert_eq!(waiting, 1, "a re-key that waits is not given twice");
 }

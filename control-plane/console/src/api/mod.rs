@@ -121,6 +121,16 @@ impl Client {
         .await
     }
 
+    /// Says that a device is no clone.
+    pub async fn clear_clone(&self, device: &str) -> Result<Reply<Device>, ApiError> {
+        self.send(
+            Method::DELETE,
+            &device_path(device, "/clone-suspicion"),
+            None::<&()>,
+        )
+        .await
+    }
+
     /// What the server decides for a device.
     pub async fn settings(&self, device: &str) -> Result<Reply<DeviceSettings>, ApiError> {
         self.get(&device_path(device, "/settings")).await

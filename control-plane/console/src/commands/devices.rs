@@ -70,6 +70,11 @@ pub(super) async fn run(call: &mut Call<'_, '_>, args: DevicesArgs) -> Result<()
             );
             call.say(&sentence, &reply.json)
         }
+        DevicesCommand::NotCloned { device } => {
+            let reply = client.clear_clone(&device).await?;
+            let sentence = format!("{} is not held for a clone any more.", reply.value.name);
+            call.say(&sentence, &reply.json)
+        }
         DevicesCommand::Settings { device, set, unset } => {
             settings(call, &client, &device, set, unset).await
         }
@@ -137,6 +142,9 @@ fn notes(device: &Device) -> String {
     if device.conflicting_certificate.is_some() {
         notes.push("another certificate was presented".to_owned());
     }
+    if device.clone_suspected_at.is_some() {
+        notes.push("cloned: two machines have its key".to_owned());
+    }
     if !device.settings_refused.is_empty() {
         notes.push(format!(
             "{} settings refused",
@@ -176,6 +184,23 @@ fn facts(device: &Device, now: i64) -> Facts {
         facts.add(
             "",
             "if the device was re-imaged: umbra devices accept-certificate; if not, somebody poses as it",
+        );
+    }
+    if let Some(since) = device.clone_suspected_at {
+        facts.add(
+            "CLONE",
+            format!(
+                "two machines have taken turns under this key since {}: a disk was copied",
+                text::moment(since, now)
+            ),
+        );
+        facts.add(
+            "",
+            "the first that comes gets a new key by itself; give the other one “umbra-agent identity --replace” and a key of its own",
+        );
+        facts.add(
+            "",
+            "if the key was not replaced: umbra devices command DEVICE rekey; if it is no clone: umbra devices not-cloned DEVICE",
         );
     }
     let revisions = format!(

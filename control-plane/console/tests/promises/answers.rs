@@ -77,6 +77,7 @@ async fn a_device_is_shown_in_full_with_its_conflict() {
         with_login(|_| {
             let mut device = device("till-5");
             device["conflicting_certificate"] = json!(OTHER);
+            device["clone_suspected_at"] = json!(1_772_348_509);
             device["settings_refused"] = json!({"a.b": "there is no such parameter"});
             Reaction::Answer(200, device)
         }),
@@ -87,6 +88,8 @@ async fn a_device_is_shown_in_full_with_its_conflict() {
     let text = desk.out.text();
     for part in [
         "CONFLICT:",
+        "CLONE:",
+        "umbra devices not-cloned",
         OTHER,
         "a.b: there is no such parameter",
         "2026-03-01T07:01:49Z (3 min ago)",

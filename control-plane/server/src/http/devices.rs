@@ -70,6 +70,7 @@ fn shown(server: &Server, device: DeviceOnFile) -> Device {
         shadow_addresses,
         certificate: device.certificate.fingerprint,
         conflicting_certificate: device.conflict,
+        clone_suspected_at: device.clone_suspected_at,
         settings_applied: device.settings_applied,
         settings_revision: device.settings_revision,
         settings_refused: device.settings_refused,
@@ -208,6 +209,10 @@ pub(super) async fn accept_certificate(
         ));
     }
     devices::replace_certificate(&mut tx, now, device.row, &next).await?;
+    if next.device_id != device.certificate.device_id {
+        devices::clear_clone(&mut tx, device.row).await?;
+        server.hub.forget_runs(device.row);
+    }
     let line = Line::new(
         operator.actor(),
         "device.certificate_accepted",
@@ -223,5 +228,31 @@ pub(super) async fn accept_certificate(
     server
         .hub
         .end(device.row, mismatch(device.certificate.fingerprint));
+    Ok(Json(shown(&server, changed)))
+}
+
+/// Says that a device is no clone, or no longer one. Should two machines still take turns under its key, it is suspected again.
+#[utoipa::path(delete, path = "/api/v1/devices/{device}/clone-suspicion", tag = "devices", security(("token" = [])),
+    params(("device" = String, Path, description = "Device ID, unit ID or name")),
+    responses((status = 200, body = Device), (status = 404, body = Problem)))]
+pub(super) async fn clear_clone(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    Path(name): Path<String>,
+) -> Result<Json<Device>, Fault> {
+    let mut tx = server.store.begin().await?;
+    let device = the_one(&mut tx, &name).await?;
+    if devices::clear_clone(&mut tx, device.row).await? {
+        let line = Line::new(
+            operator.actor(),
+            "device.clone_cleared",
+            device.certificate.device_id,
+        );
+        let detail = format!("{} ({})", device.name, device.unit_id);
+        audit::append(&mut tx, server.clock.now(), line.detail(detail)).await?;
+    }
+    let changed = devices::by_row(&mut tx, device.row).await?;
+    tx.commit().await?;
+    server.hub.forget_runs(device.row);
     Ok(Json(shown(&server, changed)))
 }

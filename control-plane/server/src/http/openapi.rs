@@ -17,6 +17,7 @@ use super::{
         health::health, openapi, login::login, login::logout,
         accounts::list, accounts::add, accounts::remove, accounts::set_password,
         devices::list, devices::find, devices::change, devices::remove, devices::accept_certificate,
+        devices::clear_clone,
         settings::find, settings::set, commands::list, commands::add,
         keys::list, keys::make, keys::find, keys::revoke,
         credentials::credentials, sessions::list, sessions::offer, sessions::find, sessions::end,

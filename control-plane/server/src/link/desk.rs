@@ -20,6 +20,7 @@ use umbra_protocol::link::{
 use umbra_protocol::session::{RecordFiled, SessionVerdict, SessionVerify, Verdict};
 use umbra_protocol::{FromServer, Refusal, RefusalCode, UnitId};
 
+use super::clones;
 use super::machine::{Reply, Report, Task};
 use crate::audit::{self, Actor, Line};
 use crate::enrolment::{self, Binding};
@@ -173,7 +174,13 @@ impl Desk {
         let row = match devices::standing(&mut tx, fingerprint).await? {
             Standing::Current(row) => row,
             Standing::Proposed(row) => {
+                let before = devices::by_row(&mut tx, row).await?.certificate.device_id;
                 devices::take_over_proposed(&mut tx, row).await?;
+                if before != self.certificate.device_id {
+                    // Whoever still has the old key is not this device any more.
+                    devices::clear_clone(&mut tx, row).await?;
+                    server.hub.forget_runs(row);
+                }
                 let actor = Actor::Device(unit.clone());
                 let line = Line::new(
                     actor,
@@ -201,6 +208,12 @@ impl Desk {
         let peer = self.peer.ip().to_canonical().to_string();
         devices::note_facts(&mut tx, now, row, &hello.device, &peer).await?;
         devices::note_revision(&mut tx, row, hello.settings_revision).await?;
+        if hello
+            .run
+            .is_some_and(|run| server.hub.takes_turns(row, run))
+        {
+            clones::suspect(&mut tx, now, &device, &peer).await?;
+        }
         let last_heard = Arc::new(AtomicI64::new(now));
         // From here on news are kept for this link; what is read below may be told twice, and is never missed.
         self.attachment = Some(server.hub.attach(
@@ -251,6 +264,19 @@ impl Desk {
         }
         let fingerprint = self.certificate.fingerprint;
         let mut connection = self.server.store.read().await?;
+        let replaced = devices::by_replaced_key(&mut connection, &self.certificate).await?;
+        if let Some(row) = replaced {
+            let noted = devices::refused_before(&mut connection, fingerprint).await?;
+            drop(connection);
+            // Once for each key: a copy comes back without end.
+            if !noted {
+                let mut tx = self.server.store.begin().await?;
+                let (now, peer) = (self.server.clock.now(), self.peer.ip().to_canonical());
+                clones::refuse(&mut tx, now, row, &self.certificate, &peer.to_string()).await?;
+                tx.commit().await?;
+            }
+            return Ok(clones::refusal());
+        }
         let known = match devices::by_unit(&mut connection, &hello.device.unit_id).await? {
             Some(row) => Some(row),
             None => devices::by_key(&mut connection, self.certificate.device_id).await?,

@@ -23,6 +23,7 @@ fn hello(intent: Intent) -> Hello {
         intent,
         device: facts("A1"),
         settings_revision: 0,
+        run: None,
     }
 }
 

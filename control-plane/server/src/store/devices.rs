@@ -72,6 +72,8 @@ pub struct DeviceOnFile {
     pub settings_refused: BTreeMap<String, String>,
     /// The certificate that somebody else presented under this label.
     pub conflict: Option<Fingerprint>,
+    /// Since when two machines take turns under its key.
+    pub clone_suspected_at: Option<i64>,
     /// Commands that wait for it.
     pub commands_waiting: u32,
     /// Whether it is no longer on file.
@@ -128,6 +130,7 @@ fn device(row: &SqliteRow) -> Result<DeviceOnFile, StoreError> {
             .try_get::<Option<&str>, _>("conflict_fingerprint")?
             .map(|text| parsed("a fingerprint", text))
             .transpose()?,
+        clone_suspected_at: row.try_get("clone_suspected_at")?,
         commands_waiting: row.try_get("waiting")?,
         removed: row.try_get::<Option<i64>, _>("removed_at")?.is_some(),
     })
@@ -412,6 +415,79 @@ pub async fn take_over_proposed(tx: &mut SqliteConnection, row: Row) -> Result<(
         sqlx::query(change).bind(row.0).execute(&mut *tx).await?;
     }
     Ok(())
+}
+
+/// Notes that two machines take turns under a device's key; true if that is news.
+pub async fn suspect_clone(
+    tx: &mut SqliteConnection,
+    now: i64,
+    row: Row,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE devices SET clone_suspected_at = ? WHERE row = ? AND clone_suspected_at IS NULL",
+    )
+    .bind(now)
+    .bind(row.0)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// No longer suspects that; true if it was suspected.
+pub async fn clear_clone(tx: &mut SqliteConnection, row: Row) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE devices SET clone_suspected_at = NULL WHERE row = ? AND clone_suspected_at IS NOT NULL",
+    )
+    .bind(row.0)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The device on file that has had this key and now has another one.
+pub async fn by_replaced_key(
+    tx: &mut SqliteConnection,
+    certificate: &DeviceCertificate,
+) -> Result<Option<Row>, StoreError> {
+    let row: Option<i64> = sqlx::query_scalar(
+        "SELECT old.device FROM device_certificates old \
+         JOIN device_certificates new ON new.device = old.device AND new.state = 'current' \
+         WHERE old.fingerprint = ? AND old.state = 'former' AND old.device_id <> new.device_id LIMIT 1",
+    )
+    .bind(certificate.fingerprint.to_string())
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(Row))
+}
+
+/// Whether it was noted before that a machine with a replaced certificate was refused.
+pub async fn refused_before(
+    tx: &mut SqliteConnection,
+    fingerprint: Fingerprint,
+) -> Result<bool, StoreError> {
+    let noted: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM device_certificates WHERE fingerprint = ? AND refused_at IS NOT NULL LIMIT 1",
+    )
+    .bind(fingerprint.to_string())
+    .fetch_optional(tx)
+    .await?;
+    Ok(noted.is_some())
+}
+
+/// Notes that a machine with a replaced certificate was refused; true if that is news.
+pub async fn note_refused(
+    tx: &mut SqliteConnection,
+    now: i64,
+    fingerprint: Fingerprint,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE device_certificates SET refused_at = ? WHERE fingerprint = ? AND state = 'former' AND refused_at IS NULL",
+    )
+    .bind(now)
+    .bind(fingerprint.to_string())
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Notes that somebody presented another certificate under a device's label; true if that is news.

@@ -31,7 +31,7 @@ use umbra_protocol::enrolment::{Challenge, Enrol, Enrolled};
 use umbra_protocol::first_auth::{EXPORTER_LABEL, FirstAuthKey, Transcript};
 use umbra_protocol::hello::{DeviceFacts, Hello, Intent, Welcome};
 use umbra_protocol::ids::from_hex;
-use umbra_protocol::{FromDevice, FromServer, Refusal, decode, encode, limits};
+use umbra_protocol::{FromDevice, FromServer, Refusal, RunId, decode, encode, limits};
 use umbra_server::cli::{Cli, Command};
 use umbra_server::clock::Clock;
 use umbra_server::config::Config;
@@ -248,6 +248,7 @@ pub struct Device {
     pub facts: DeviceFacts,
     pub identity: TlsIdentity,
     pub settings_revision: u64,
+    pub run: Option<RunId>,
 }
 
 /// A certificate for a device, with its key.
@@ -282,6 +283,7 @@ impl Device {
             facts: facts(unit),
             identity: device_certificate(unit, &key).0,
             settings_revision: 0,
+            run: None,
         }
     }
 
@@ -319,6 +321,7 @@ impl Device {
             intent,
             device: self.facts.clone(),
             settings_revision: self.settings_revision,
+            run: self.run,
         })
     }
 
