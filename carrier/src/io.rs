@@ -1,6 +1,7 @@
 //! One byte stream, whatever carries it: TCP, a proxy's tunnel, TLS, WebSocket, or layers of them. Who works with such a
 //! stream must never need to know which.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,6 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+impl fmt::Debug for dyn Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a byte stream")
+    }
+}
 
 /// A byte stream of any kind.
 pub type BoxIo = Box<dyn Io>;

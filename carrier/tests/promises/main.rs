@@ -5,8 +5,11 @@
 
 mod chains;
 mod diagnosis;
+mod envelope;
 mod facts;
 mod listener;
 mod names;
 mod peers;
 mod pki;
+mod proxies;
+mod ways;
