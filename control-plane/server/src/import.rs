@@ -22,12 +22,12 @@ pub enum ImportError {
     #[error("chain and key cannot be used")]
     Identity(#[from] IdentityError),
     /// Devices would refuse the chain; each reason is a sentence.
-    #[error("the chain was not imported: {}", .0.join(" "))]
+    #[error("{}", .0.join(" "))]
     Refused(Vec<String>),
     /// The root is not in the file.
     #[error(
-        "the chain was not imported: it ends with “{last}”, which is no root certificate; append the root certificate, \
-         because devices compare its fingerprint"
+        "the chain ends with “{last}”, which is no root certificate; append the root certificate, because devices compare \
+         its fingerprint"
     )]
     NoRoot {
         /// Display name of the last certificate.
@@ -35,8 +35,8 @@ pub enum ImportError {
     },
     /// Devices have pinned another root.
     #[error(
-        "the chain was not imported: its root {new} is not the root {pinned} that {devices} devices have pinned; they would \
-         all have to be taken on again, and --replace-root does it in spite of that"
+        "the chain's root {new} is not the root {pinned} that {devices} devices have pinned; they would all have to be \
+         taken on again, and --replace-root does it in spite of that"
     )]
     OtherRoot {
         /// Fingerprint of the new root.

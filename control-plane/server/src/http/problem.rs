@@ -73,18 +73,31 @@ impl IntoResponse for Fault {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         log_failure("a request failed at the database", &error);
-        let (code, detail) = match error {
-            StoreError::Busy(_) => ("busy", "The server has too much to do: try again shortly."),
+        let (status, code, detail) = match error {
+            StoreError::Busy(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "The server has too much to do: try again shortly.",
+            ),
+            StoreError::Full(_) => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "disk_full",
+                "The server's disk is full, so nothing was changed: free some space on the server and try again; it needs \
+                 no restart.",
+            ),
             StoreError::NotWritable(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
                 "not_writable",
-                "The server cannot write to its database (disk full or read-only); nothing was changed.",
+                "The server cannot write to its database, so nothing was changed: see that its folder is writable and its \
+                 disk neither full nor damaged; its log says more.",
             ),
             StoreError::Unreadable(_) | StoreError::Migration(_) | StoreError::Failed(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
                 "internal",
                 "Something failed inside the server; its log says what. Nothing was changed.",
             ),
         };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(5)
+        Self::new(status, code, detail).retry_after(5)
     }
 }
 

@@ -375,6 +375,12 @@ impl Machine {
             (State::Linked { .. }, Reply::Left) => {
                 self.over(vec![Output::Send(Left {}.into())], Closed::ByServer)
             }
+            // A device says again after a welcome what was not filed, and not before: it has to come back for that.
+            (State::Linked { .. }, Reply::Refused(refusal))
+                if refusal.code == RefusalCode::Internal =>
+            {
+                self.refuse(refusal.retry_after(5))
+            }
             (State::Linked { .. }, Reply::Refused(refusal)) => {
                 self.heard(now);
                 vec![Output::Send(refusal.into())]

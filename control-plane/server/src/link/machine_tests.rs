@@ -218,7 +218,7 @@ fn broken_frames_end_the_connection_after_a_refusal() {
 }
 
 #[test]
-fn a_report_that_cannot_be_filed_is_refused_and_the_link_stays() {
+fn what_a_device_may_not_is_refused_and_the_link_stays() {
     let (mut machine, now) = linked();
     let started = SessionStarted {
         session: umbra_protocol::SessionId::from_bytes([1; 16]),
@@ -227,12 +227,29 @@ fn a_report_that_cannot_be_filed_is_refused_and_the_link_stays() {
         say(&mut machine, started, now),
         [Output::Do(Task::File(Report::Started(started)))]
     );
-    let refusal = Refusal::new(RefusalCode::Internal, "disk full");
+    let refusal = Refusal::new(RefusalCode::Malformed, "no certificate");
     assert_eq!(
         machine.handle(Input::Reply(Reply::Refused(refusal.clone())), now),
         [Output::Send(refusal.into())]
     );
     assert!(machine.is_linked());
+}
+
+#[test]
+fn a_device_whose_report_could_not_be_filed_has_to_come_back_and_say_it_again() {
+    let (mut machine, now) = linked();
+    let started = SessionStarted {
+        session: umbra_protocol::SessionId::from_bytes([7; 16]),
+    };
+    say(&mut machine, started, now);
+    let refusal = Refusal::new(RefusalCode::Internal, "disk full");
+    assert_eq!(
+        machine.handle(Input::Reply(Reply::Refused(refusal.clone())), now),
+        [
+            Output::Send(refusal.retry_after(5).into()),
+            Output::Close(Closed::ByServer)
+        ]
+    );
 }
 
 #[test]

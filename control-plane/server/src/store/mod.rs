@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, Sqlite, SqlitePool, Transaction};
 
 /// Longest wait for the database: behind other transactions, or behind another process.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -21,7 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Nothing can be written: disk full, read-only, or broken.
+    /// There is no room on the disk.
+    #[error("the database cannot be written, because the disk is full")]
+    Full(#[source] sqlx::Error),
+    /// Nothing can be written: read-only, or broken.
     #[error("the database cannot be written")]
     NotWritable(#[source] sqlx::Error),
     /// Too many wait for it.
@@ -56,7 +59,8 @@ impl From<sqlx::Error> for StoreError {
             .map(|code| code & 0xff);
         match code {
             Some(5 | 6) => Self::Busy(error),
-            Some(8 | 10 | 13 | 14) => Self::NotWritable(error),
+            Some(13) => Self::Full(error),
+            Some(8 | 10 | 14) => Self::NotWritable(error),
             Some(_) | None => Self::Failed(error),
         }
     }
@@ -84,6 +88,12 @@ impl Store {
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(PATIENCE)
+            // A full disk makes SQLite take a transaction back by itself. The connection counts it as open for ever after and
+            // would begin no other: a new one takes its place.
+            .before_acquire(|connection, _| {
+                let usable = !connection.is_in_transaction();
+                Box::pin(async move { Ok(usable) })
+            })
             .connect_with(options.clone())
             .await?;
         sqlx::migrate!()
