@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// Each crate of the workspace with the siblings that it may know, directly or through others; `None` for any.
-const MAY_KNOW: [(&str, Option<&[&str]>); 8] = [
+const MAY_KNOW: [(&str, Option<&[&str]>); 9] = [
     ("umbra-protocol", Some(&[])),
     ("umbra-carrier", Some(&[])),
     ("umbra-vnc-proxy", Some(&[])),
@@ -18,6 +18,7 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 8] = [
         Some(&["umbra-protocol", "umbra-carrier", "umbra-vnc-proxy"]),
     ),
     ("umbra-server", Some(&["umbra-protocol", "umbra-carrier"])),
+    ("umbra-gateway", Some(&["umbra-protocol", "umbra-carrier"])),
     (
         "umbra-console",
         Some(&["umbra-protocol", "umbra-carrier", "umbra-vnc-proxy"]),

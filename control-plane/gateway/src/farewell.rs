@@ -1,0 +1,24 @@
+//! The last word on a WebSocket that the gateway ends.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::timeout;
+use umbra_carrier::ws::ByteStream;
+
+/// How long it may take. The stream itself has shorter limits; this one is for clients that go on sending.
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
+
+/// Ends a WebSocket with a code and a reason, and waits until the client had its chance to read them.
+pub(crate) async fn farewell<IO>(stream: &mut ByteStream<IO>, code: u16, reason: &str)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.closer().close_with(code, reason);
+    let drained = async {
+        let mut ignored = [0; 4 * 1024];
+        while matches!(stream.read(&mut ignored).await, Ok(length) if length > 0) {}
+    };
+    // Whoever does not listen misses it.
+    let _ = timeout(LIMIT, drained).await;
+}

@@ -1,0 +1,231 @@
+//! Moves bytes between two ends that it does not understand. Buffers are bounded, a side that does not read slows the
+//! other one down and nobody else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long the end of one side may take to reach the other.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The first one.
+    A,
+    /// The second one.
+    B,
+}
+
+/// Why nothing moves any more.
+#[derive(Debug)]
+pub(crate) enum RelayEnd {
+    /// This end closed in order; all that it sent has reached the other one.
+    Closed(End),
+    /// This end failed.
+    Failed(End),
+    /// Nothing moved for too long.
+    Idle,
+}
+
+/// How bytes are moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes in each direction that are on the way in here.
+    pub(crate) buffer: usize,
+    /// How long nothing may move.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// Moves bytes until one end closes or fails. `moved` is told of all that was delivered to an end.
+pub(crate) async fn relay<A, B>(
+    a: &mut A,
+    b: &mut B,
+    limits: Limits,
+    moved: &(impl Fn(End, usize) + Sync),
+) -> RelayEnd
+where
+    A: AsyncRead + AsyncWrite + Unpin + Send,
+    B: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let start = Instant::now();
+    let last = AtomicU64::new(0);
+    let delivered = |to: End, bytes: usize| {
+        let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        last.store(elapsed, Ordering::Relaxed);
+        moved(to, bytes);
+    };
+    let (mut a_reader, mut a_writer) = split(a);
+    let (mut b_reader, mut b_writer) = split(b);
+    let end = {
+        let to_b = copy(&mut a_reader, &mut b_writer, limits.buffer, |bytes| {
+            delivered(End::B, bytes);
+        });
+        let to_a = copy(&mut b_reader, &mut a_writer, limits.buffer, |bytes| {
+            delivered(End::A, bytes);
+        });
+        let idle = async {
+            let Some(limit) = limits.idle else {
+                return std::future::pending().await;
+            };
+            loop {
+                let until = start + Duration::from_millis(last.load(Ordering::Relaxed)) + limit;
+                if until <= Instant::now() {
+                    return;
+                }
+                sleep_until(until).await;
+            }
+        };
+        tokio::select! {
+            end = to_b => end.told(End::A, End::B),
+            end = to_a => end.told(End::B, End::A),
+            () = idle => RelayEnd::Idle,
+        }
+    };
+    match end {
+        RelayEnd::Closed(End::A) => {
+            // Whether the other end takes note is its own business.
+            let _ = timeout(FAREWELL, b_writer.shutdown()).await;
+        }
+        RelayEnd::Closed(End::B) => {
+            let _ = timeout(FAREWELL, a_writer.shutdown()).await;
+        }
+        RelayEnd::Failed(_) | RelayEnd::Idle => {}
+    }
+    end
+}
+
+enum CopyEnd {
+    Closed,
+    ReadFailed,
+    WriteFailed,
+}
+
+impl CopyEnd {
+    fn told(self, from: End, to: End) -> RelayEnd {
+        match self {
+            Self::Closed => RelayEnd::Closed(from),
+            Self::ReadFailed => RelayEnd::Failed(from),
+            Self::WriteFailed => RelayEnd::Failed(to),
+        }
+    }
+}
+
+async fn copy<R, W>(reader: &mut R, writer: &mut W, buffer: usize, moved: impl Fn(usize)) -> CopyEnd
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; buffer];
+    loop {
+        let length = match reader.read(&mut buffer).await {
+            Ok(0) => return CopyEnd::Closed,
+            Ok(length) => length,
+            Err(error) => {
+                tracing::debug!(%error, "an end of a relay failed");
+                return CopyEnd::ReadFailed;
+            }
+        };
+        let delivered = async {
+            writer.write_all(&buffer[..length]).await?;
+            writer.flush().await
+        };
+        if let Err(error) = delivered.await {
+            tracing::debug!(%error, "an end of a relay failed");
+            return CopyEnd::WriteFailed;
+        }
+        moved(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+    use tokio::io::{DuplexStream, duplex};
+
+    const LIMITS: Limits = Limits {
+        buffer: 1_024,
+        idle: Some(Duration::from_secs(60)),
+    };
+
+    fn relayed(
+        limits: Limits,
+    ) -> (
+        DuplexStream,
+        DuplexStream,
+        tokio::task::JoinHandle<(RelayEnd, u64, u64)>,
+    ) {
+        let (near_a, mut a) = duplex(1_024);
+        let (near_b, mut b) = duplex(1_024);
+        let task = tokio::spawn(async move {
+            let (to_a, to_b) = (AtomicU64::new(0), AtomicU64::new(0));
+            let end = relay(&mut a, &mut b, limits, &|to, bytes| {
+                let counter = match to {
+                    End::A => &to_a,
+                    End::B => &to_b,
+                };
+                counter.fetch_add(u64::try_from(bytes).unwrap(), Ordering::Relaxed);
+            })
+            .await;
+            (end, to_a.into_inner(), to_b.into_inner())
+        });
+        (near_a, near_b, task)
+    }
+
+    #[tokio::test]
+    async fn both_directions_arrive_whole_and_are_counted() {
+        let (mut a, mut b, task) = relayed(LIMITS);
+        let sent: Vec<u8> = (0..50_000_u32).flat_map(u32::to_be_bytes).collect();
+        let there = async {
+            a.write_all(&sent).await.unwrap();
+            let mut answer = [0; 3];
+            a.read_exact(&mut answer).await.unwrap();
+            a.shutdown().await.unwrap();
+            answer
+        };
+        let back = async {
+            let mut received = vec![0; sent.len()];
+            b.read_exact(&mut received).await.unwrap();
+            b.write_all(b"yes").await.unwrap();
+            let mut rest = Vec::new();
+            b.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"");
+            received
+        };
+        let (answer, received) = tokio::join!(there, back);
+        assert!(received == sent);
+        assert_eq!(&answer, b"yes");
+        let (end, to_a, to_b) = task.await.unwrap();
+        assert!(matches!(end, RelayEnd::Closed(End::A)), "{end:?}");
+        assert_eq!((to_a, to_b), (3, 200_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_ends_are_parted_and_busy_ones_are_not() {
+        let (mut a, mut b, task) = relayed(LIMITS);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            b.write_all(b"x").await.unwrap();
+            a.read_u8().await.unwrap();
+        }
+        assert!(!task.is_finished());
+        let (end, ..) = task.await.unwrap();
+        assert!(matches!(end, RelayEnd::Idle), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_does_not_read_stops_the_sender_after_a_few_buffers() {
+        let (mut a, b, _task) = relayed(LIMITS);
+        let mut written = 0_usize;
+        while let Ok(length) = timeout(Duration::from_secs(1), a.write(&[0; 512])).await {
+            written += length.unwrap();
+            assert!(written < 100_000);
+        }
+        assert!(written <= 4 * 1_024, "{written}");
+        drop(b);
+    }
+}
