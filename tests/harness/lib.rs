@@ -6,6 +6,7 @@ pub mod demo;
 pub mod desktop;
 pub mod eventually;
 pub mod fault_proxy;
+pub mod front;
 pub mod image;
 pub mod netns;
 pub mod pki;
