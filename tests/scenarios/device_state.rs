@@ -84,7 +84,10 @@ async fn doctor(device: &Device<'_>, id: &str) -> anyhow::Result<(Option<i32>, V
 }
 
 /// A folder that only this scenario's namespace of mounts sees as it is; it ends with the program that holds it.
-async fn in_namespace(scratch: &Scratch, script: &str) -> anyhow::Result<(Program, String)> {
+pub(crate) async fn in_namespace(
+    scratch: &Scratch,
+    script: &str,
+) -> anyhow::Result<(Program, String)> {
     let mut command = Command::new("unshare");
     let script = format!("set -e; {script}; echo mounted; exec sleep 600");
     command.args(["--mount", "sh", "-c", &script]);

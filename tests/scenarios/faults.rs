@@ -199,34 +199,6 @@ async fn a_session_goes_on_while_the_server_is_killed_and_its_record_is_complete
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_agent_ends_the_session_for_the_operator_and_is_back_by_itself_at_its_next_start()
-{
-    scenario(async |scratch| {
-        let mut world = World::start(scratch).await?;
-        let certificate = std::fs::read(world.device.certificate())?;
-        let mut shadow = world.shadow("bad luck").await?;
-        let mut viewer = shadow.view().await?;
-        viewer.refresh().await?;
-        world.device.kill();
-        viewer.until_closed().await?;
-        let ended = shadow.ended().await?;
-        ensure!(!text(&ended, "sentence").is_empty(), "{ended}");
-        world.device.start()?;
-        world.device.wait_until_up().await?;
-        world.device.wait_until_online().await?;
-        ensure!(
-            std::fs::read(world.device.certificate())? == certificate,
-            "the device has another identity"
-        );
-        world.shadow("again").await?.view().await?.refresh().await?;
-        // The record is complete although nobody on the device could write it at the time.
-        world.console.ended_session(text(&ended, "session")).await?;
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_console_ends_the_session_on_the_device() {
     scenario(async |scratch| {
         let world = World::start(scratch).await?;

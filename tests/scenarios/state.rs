@@ -1,12 +1,10 @@
-//! What a device keeps: its identity and its server, through power cuts at any moment, a disk that takes nothing, and a
-//! clock that is decades wrong.
+//! What a device keeps: its identity and its server, with a disk that takes nothing from the start, and through a clock
+//! that is decades wrong. Power cuts, step by step, are in `device_state`.
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::Value;
 use umbra_tests::program::{Program, product, run};
 use umbra_tests::scratch::{Scratch, scenario};
 use umbra_tests::world::{Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig, World};
@@ -58,88 +56,6 @@ async fn an_identity_is_made_once_and_its_key_is_the_owners_alone() {
         );
         ensure!(mode(&device.root().join("wfs/umbra/device.key"))? == 0o600);
         ensure!(mode(&device.certificate())? == 0o644);
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_power_cut_while_the_identity_is_made_leaves_a_device_that_makes_one() {
-    scenario(async |scratch| {
-        let mut cut_in_the_middle = 0;
-        for number in 0..30u64 {
-            let device = Device::new(
-                scratch,
-                &format!("device-{number}"),
-                DeviceConfig::default(),
-            )?;
-            let mut command = Command::new(product("umbra-agent")?);
-            command.arg("--root").arg(device.root()).arg("identity");
-            let mut making = Program::start(scratch, "identity", &mut command)?;
-            // A different moment each time, from before the first write to after the last.
-            tokio::time::sleep(Duration::from_micros(number * 700)).await;
-            let finished = making.exited().is_some();
-            making.kill();
-            cut_in_the_middle += usize::from(!finished);
-            device.tell(&["identity"], "").await?;
-            ensure!(
-                pair_is_whole(scratch, &device).await?,
-                "cut {number} left a pair that does not belong together"
-            );
-        }
-        ensure!(
-            cut_in_the_middle > 3,
-            "only {cut_in_the_middle} cuts came in time"
-        );
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn power_cuts_at_any_moment_of_taking_on_cost_neither_the_identity_nor_the_key() {
-    scenario(async |scratch| {
-        let server = Server::start(scratch, ServerConfig::default()).await?;
-        let console = Console::administrator(scratch, &server).await?;
-        for number in 0..12u64 {
-            let mut device = Device::new(
-                scratch,
-                &format!("device-{number}"),
-                DeviceConfig::default(),
-            )?;
-            device.start()?;
-            device.wait_until_up().await?;
-            let certificate = std::fs::read(device.certificate())?;
-            let key = console.one_time_key().await?;
-            let enrolling = device.enrol(&server, &key);
-            // Somewhere in the conversation, or in the writing after it.
-            let _ = tokio::time::timeout(Duration::from_millis(number * 25), enrolling).await;
-            device.restart_hard()?;
-            device.wait_until_up().await?;
-            ensure!(
-                std::fs::read(device.certificate())? == certificate,
-                "cut {number} cost the identity"
-            );
-            let stage = device.status().await?;
-            if stage.get("stage").and_then(Value::as_str) == Some("not_enrolled") {
-                // With the same key: either it is still good, or it was used by this very device.
-                device
-                    .enrol(&server, &key)
-                    .await
-                    .with_context(|| format!("after cut {number}"))?;
-            }
-            device
-                .wait_until_online()
-                .await
-                .with_context(|| format!("after cut {number}"))?;
-        }
-        let devices = console.tell(&["devices"], "").await?;
-        ensure!(
-            devices
-                .as_array()
-                .is_some_and(|devices| devices.len() == 12),
-            "{devices}"
-        );
         Ok(())
     })
     .await;

@@ -35,16 +35,33 @@ pub struct Server<'s> {
     address: SocketAddr,
     fingerprint: String,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
     program: Program,
 }
 
 impl<'s> Server<'s> {
     /// Starts a server on a free port, for the first time.
     pub async fn start(scratch: &'s Scratch, config: ServerConfig) -> Result<Self, WorldError> {
+        Self::start_under(scratch, config, Vec::new()).await
+    }
+
+    /// The same with its program run by another one: `nsenter` and its arguments.
+    pub async fn start_under(
+        scratch: &'s Scratch,
+        config: ServerConfig,
+        wrapper: Vec<String>,
+    ) -> Result<Self, WorldError> {
         let state = scratch.path("server");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (program, address) = launch(scratch, &state, &config, any, &[], true).await?;
-        let mut command = Command::new(product("umbra-server")?);
+        let launch = Launch {
+            scratch,
+            state: &state,
+            config: &config,
+            environment: &[],
+            wrapper: &wrapper,
+        };
+        let (program, address) = launch.start(any, true).await?;
+        let mut command = under(&wrapper)?;
         command.arg("fingerprint").arg("--state").arg(&state);
         let output = run(
             scratch,
@@ -66,6 +83,7 @@ impl<'s> Server<'s> {
             address,
             fingerprint,
             environment: Vec::new(),
+            wrapper,
             program,
         })
     }
@@ -78,17 +96,14 @@ impl<'s> Server<'s> {
     /// Starts it again where it was, after it ended or was killed.
     pub async fn start_again(&mut self) -> Result<(), WorldError> {
         self.program.kill();
-        let environment = &self.environment;
-        self.program = launch(
-            self.scratch,
-            &self.state,
-            &self.config,
-            self.address,
-            environment,
-            false,
-        )
-        .await?
-        .0;
+        let launch = Launch {
+            scratch: self.scratch,
+            state: &self.state,
+            config: &self.config,
+            environment: &self.environment,
+            wrapper: &self.wrapper,
+        };
+        self.program = launch.start(self.address, false).await?.0;
         Ok(())
     }
 
@@ -127,42 +142,62 @@ fn password_file(scratch: &Scratch) -> PathBuf {
     scratch.path("first-password")
 }
 
-async fn launch(
-    scratch: &Scratch,
-    state: &Path,
-    config: &ServerConfig,
-    listen: SocketAddr,
-    environment: &[(String, String)],
-    first: bool,
-) -> Result<(Program, SocketAddr), WorldError> {
-    let mut command = Command::new(product("umbra-server")?);
-    command
-        .arg("run")
-        .arg("--state")
-        .arg(state)
-        .args(["--listen", &listen.to_string()]);
-    command.args(["--heartbeat", &config.heartbeat.to_string()]);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    if let Some(public) = config.public {
-        command.args(["--public-address", &public.to_string()]);
-    }
-    if first {
+/// The server's program, or the one that runs it.
+fn under(wrapper: &[String]) -> Result<Command, WorldError> {
+    let server = product("umbra-server")?;
+    let Some((program, before)) = wrapper.split_first() else {
+        return Ok(Command::new(server));
+    };
+    let mut command = Command::new(program);
+    command.args(before).arg(server);
+    Ok(command)
+}
+
+/// What a start needs.
+struct Launch<'a> {
+    scratch: &'a Scratch,
+    state: &'a Path,
+    config: &'a ServerConfig,
+    environment: &'a [(String, String)],
+    wrapper: &'a [String],
+}
+
+impl Launch<'_> {
+    async fn start(
+        &self,
+        listen: SocketAddr,
+        first: bool,
+    ) -> Result<(Program, SocketAddr), WorldError> {
+        let mut command = under(self.wrapper)?;
         command
-            .arg("--first-password-file")
-            .arg(password_file(scratch));
+            .arg("run")
+            .arg("--state")
+            .arg(self.state)
+            .args(["--listen", &listen.to_string()]);
+        command.args(["--heartbeat", &self.config.heartbeat.to_string()]);
+        let environment = self.environment.iter();
+        command.envs(environment.map(|(name, value)| (name, value)));
+        if let Some(public) = self.config.public {
+            command.args(["--public-address", &public.to_string()]);
+        }
+        if first {
+            command
+                .arg("--first-password-file")
+                .arg(password_file(self.scratch));
+        }
+        let mut program = Program::start(self.scratch, "umbra-server", &mut command)?;
+        const READY: &str = "listening address=";
+        let line = program.wait_for_line(READY, PATIENCE).await?;
+        let address = line
+            .split(READY)
+            .nth(1)
+            .and_then(|text| text.trim().parse().ok());
+        let address = address.ok_or(WorldError::Unexpected {
+            program: "umbra-server".into(),
+            said: line,
+        })?;
+        Ok((program, address))
     }
-    let mut program = Program::start(scratch, "umbra-server", &mut command)?;
-    const READY: &str = "listening address=";
-    let line = program.wait_for_line(READY, PATIENCE).await?;
-    let address = line
-        .split(READY)
-        .nth(1)
-        .and_then(|text| text.trim().parse().ok());
-    let address = address.ok_or(WorldError::Unexpected {
-        program: "umbra-server".into(),
-        said: line,
-    })?;
-    Ok((program, address))
 }
 
 /// The first four parts of sixteen hexadecimal digits that a text names, joined as people type them.
