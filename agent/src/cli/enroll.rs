@@ -19,6 +19,7 @@ use crate::enrolment::driver::Applicant;
 use crate::enrolment::{self, EnrolRequest, Enrolled, Step};
 use crate::exit::Exit;
 use crate::files::{self, Files};
+use crate::link::Network;
 use crate::os::linux::Linux;
 use crate::paths::Paths;
 use crate::registry::Registry;
@@ -30,7 +31,7 @@ const SERVER_PORT: u16 = 8443;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The server: HOST or HOST:PORT (8443 unless said otherwise).
+    /// The server or a gateway of it: HOST or HOST:PORT (8443 unless said otherwise).
     #[arg(
         long,
         value_name = "HOST[:PORT]",
@@ -181,6 +182,8 @@ async fn here(request: &EnrolRequest, paths: &Paths, out: &mut dyn Write) -> Res
         device_id: identity.device_id(),
         hello: facts::hello(facts, Intent::Enrol, 0),
         connect_timeout: snapshot.manager.connect_timeout,
+        network: Network::new(&snapshot.network)
+            .map_err(|trouble| Problem::new(Exit::Data, trouble.to_string()))?,
         dates: if clock.believable().is_some() {
             DatePolicy::Enforce
         } else {
@@ -203,7 +206,9 @@ async fn here(request: &EnrolRequest, paths: &Paths, out: &mut dyn Write) -> Res
     let enrolled = enrolled.map_err(|error| {
         let exit = match (&error, error.remedy()) {
             (enrolment::EnrolError::Store(_), _) => Exit::Disk,
-            (enrolment::EnrolError::Connect { .. }, _) => Exit::Unavailable,
+            (enrolment::EnrolError::Connect { .. } | enrolment::EnrolError::Gateway { .. }, _) => {
+                Exit::Unavailable
+            }
             (_, Remedy::Retry) => Exit::TryAgain,
             (_, Remedy::AskPerson | Remedy::Stop) => Exit::Permission,
         };

@@ -1,6 +1,7 @@
 //! Commands from the server. Each is noted before it runs and runs at most once; its result is kept until the server has it. No
 //! command carries text that is ever run.
 
+mod connectors;
 mod inventory;
 pub mod journal;
 mod program;
@@ -129,6 +130,8 @@ impl Commands {
         let finished = self.journal().finish(result.clone());
         self.noted(finished.err().as_ref());
         link.tell(result);
+        // Ways that have changed are taken once the result is on its way.
+        link.hasten();
     }
 
     async fn carry_out(&self, command: Command, link: &LinkHandle) -> CommandResult {
@@ -158,8 +161,12 @@ impl Commands {
             }
             Action::Renew => self.renew(id, Next::Renew, link).await,
             Action::Rekey => self.renew(id, Next::Rekey, link).await,
-            Action::Connectors { .. } => {
-                failed(id, "This agent cannot change its ways to the server.")
+            Action::Connectors { connectors } => {
+                let manager = self.tools.registry.snapshot().manager.clone();
+                match connectors::change(&manager, connectors, link).await {
+                    Ok(sentence) => done(id, sentence),
+                    Err(sentence) => failed(id, sentence),
+                }
             }
         }
     }

@@ -1,19 +1,29 @@
-//! Whether the server can be reached: TCP, then TLS, then its certificates against the pinned root. Nothing is sent to it.
+//! Whether the server can be reached, on each way: through the proxy if there is one, to the server itself or to a gateway and
+//! through it, then its certificates against the pinned root. Nothing is sent to it.
 
 use std::time::Duration;
 
-use umbra_carrier::address::HostPort;
-use umbra_carrier::diagnosis::{self, Expectation};
-use umbra_carrier::tls::fetch_chain;
-use umbra_carrier::{diagnosis::Finding, tcp};
+use rustls::pki_types::CertificateDer;
+use umbra_carrier::alpn;
+use umbra_carrier::diagnosis::{self, Expectation, Finding};
+use umbra_carrier::dial::DialError;
+use umbra_carrier::io::{BoxIo, boxed};
+use umbra_carrier::proxy::ProxyError;
+use umbra_carrier::tls::{DatePolicy, ServerTrust, TlsError, device_config, fetch_chain};
+use umbra_carrier::ws::WsError;
 use umbra_protocol::Fingerprint;
+use umbra_protocol::enrolment::ConnectorKind;
+use umbra_protocol::ids::ServerRoot;
 
 use super::{Check, Patient};
-use crate::clock::Clock;
 use crate::enrolment::Enrolled;
+use crate::link::approach::ApproachError;
+use crate::link::{Approach, Network, Way};
 
 const ID: &str = "server";
+const GATEWAY: &str = "gateway";
 const DEADLINE: Duration = Duration::from_secs(10);
+const NETWORK: &str = "Check the network cable, the address and firewalls between here and there.";
 
 pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
     let Ok(Some(enrolled)) = &patient.enrolled else {
@@ -22,7 +32,8 @@ pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
             "Without an enrolment there is no server to look for.",
         )];
     };
-    let ways = enrolled.ways(&patient.snapshot().manager);
+    let snapshot = patient.snapshot();
+    let ways = enrolled.ways(&snapshot.manager).list;
     if ways.is_empty() {
         return vec![Check::bad(
             ID,
@@ -30,30 +41,152 @@ pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
             "Look at system.remotemanager.connectorranking and system.remotemanager.enable_icg.",
         )];
     }
+    let network = match Network::new(&snapshot.network) {
+        Ok(network) => network,
+        Err(trouble) => {
+            return vec![Check::bad(
+                "proxy",
+                trouble.sentence,
+                "Look at the parameters below umbra.proxy.",
+            )];
+        }
+    };
     let mut checks = Vec::new();
-    for way in ways {
-        checks.push(check(&way, enrolled, patient.clock).await);
+    for way in &ways {
+        let by = network
+            .proxy_name(way.address.host(), way.address.port())
+            .map_or(String::new(), |proxy| format!(" (by the proxy {proxy})"));
+        let place = format!("{}{by}", way.address);
+        checks.push(match way.kind {
+            ConnectorKind::Ums => direct(way, &place, enrolled, patient, &network).await,
+            ConnectorKind::Icg => through(way, &place, enrolled, patient, &network).await,
+        });
     }
     checks
 }
 
-async fn check(way: &HostPort, enrolled: &Enrolled, clock: &Clock) -> Check {
-    let stream = match tcp::connect(way.host(), way.port(), DEADLINE).await {
+async fn direct(
+    way: &Way,
+    place: &str,
+    enrolled: &Enrolled,
+    patient: &Patient<'_>,
+    network: &Network,
+) -> Check {
+    let (host, port) = (way.address.host(), way.address.port());
+    let stream = match network.dialer.tcp(host, port, DEADLINE).await {
         Ok(stream) => stream,
-        Err(error) => {
+        Err(error) => return not_reached(ID, place, &error),
+    };
+    chain(ID, stream, host, place, enrolled, patient).await
+}
+
+async fn through(
+    way: &Way,
+    place: &str,
+    enrolled: &Enrolled,
+    patient: &Patient<'_>,
+    network: &Network,
+) -> Check {
+    let names = enrolled.names(&patient.snapshot().manager);
+    let approach = match approach(enrolled, patient, network, names.clone()) {
+        Some(approach) => approach,
+        None => {
             return Check::bad(
-                ID,
-                format!("{way}: {}.", super::chain(&error)),
-                "Check the network cable, the address and firewalls between here and there.",
+                GATEWAY,
+                "The pinned root certificates can't be used.",
+                "Enrol the device again.",
             );
         }
     };
-    let chain = match fetch_chain(stream, way.host(), DEADLINE).await {
+    let carrier = match approach.carrier(way, DEADLINE).await {
+        Ok(carrier) => carrier,
+        Err(ApproachError::Dial(error)) => return not_reached(GATEWAY, place, &error),
+        Err(
+            error @ (ApproachError::Trust(_)
+            | ApproachError::Settings(_)
+            | ApproachError::Server(_)
+            | ApproachError::Closed(_)),
+        ) => {
+            return Check::bad(
+                GATEWAY,
+                format!("{place}: {}.", super::chain(&error).trim_end_matches('.')),
+                "Look at umbra.proxy.ca_file and umbra.icg.bundle_file, or ask your administrator.",
+            );
+        }
+    };
+    let name = names.first().map_or(way.address.host(), String::as_str);
+    let place = format!("the gateway {place} lets the device through; the server behind it");
+    chain(GATEWAY, boxed(carrier), name, &place, enrolled, patient).await
+}
+
+fn approach(
+    enrolled: &Enrolled,
+    patient: &Patient<'_>,
+    network: &Network,
+    names: Vec<String>,
+) -> Option<Approach> {
+    let roots = enrolled.roots().ok()?;
+    let server = ServerRoot::of_certificate(roots.first()?);
+    let trust = ServerTrust::PinnedRoots(roots);
+    let dates = if patient.clock.believable().is_some() {
+        DatePolicy::Enforce
+    } else {
+        DatePolicy::Ignore
+    };
+    Some(Approach {
+        network: network.clone(),
+        // The device's own certificate stays here: the check goes no further than the server's.
+        tls: device_config(None, trust.clone(), dates, alpn::CONTROL_LINK).ok()?,
+        trust,
+        dates,
+        server,
+        label: "doctor".to_owned(),
+        names,
+    })
+}
+
+fn not_reached(id: &str, place: &str, error: &DialError) -> Check {
+    let advice = match error {
+        DialError::Connect(_) => NETWORK,
+        DialError::Proxy(ProxyError::Unreachable { .. }) => {
+            "Check the proxy's address (umbra.proxy.host, umbra.proxy.port)."
+        }
+        DialError::Proxy(_) => {
+            "Ask the administrator of the proxy, and look at the parameters below umbra.proxy."
+        }
+        DialError::Tls(TlsError::WrongService) | DialError::WebSocket(WsError::NotWebSocket) => {
+            "What answers there may be no gateway: compare address and port with your administrator."
+        }
+        DialError::Tls(_) => {
+            "If a proxy opens TLS on purpose, name its root certificates in umbra.proxy.ca_file; public ones in \
+             umbra.icg.bundle_file."
+        }
+        DialError::WebSocket(_) => {
+            "The gateway works and says no for now; the agent tries again by itself."
+        }
+    };
+    Check::bad(
+        id,
+        format!("{place}: {}.", super::chain(error).trim_end_matches('.')),
+        advice,
+    )
+}
+
+/// Whether the certificates that the server presents are those that are pinned.
+async fn chain(
+    id: &str,
+    stream: BoxIo,
+    name: &str,
+    place: &str,
+    enrolled: &Enrolled,
+    patient: &Patient<'_>,
+) -> Check {
+    let chain: Vec<CertificateDer<'static>> = match fetch_chain(stream, name, DEADLINE).await {
         Ok(chain) => chain,
         Err(error) => {
             return Check::bad(
-                ID,
-                format!("{way} answers, but {}.", super::chain(&error)),
+                id,
+                format!("{place} answers, but {}.", super::chain(&error)),
                 "Something between here and there may answer in the server's place; ask your administrator.",
             );
         }
@@ -70,18 +203,18 @@ async fn check(way: &HostPort, enrolled: &Enrolled, clock: &Clock) -> Check {
         .find(|root| chain_to_root.iter().any(|presented| presented == *root))
         .or(pinned.first());
     let expectation = Expectation {
-        host: Some(way.host()),
+        host: Some(name),
         root_fingerprint: expected.map(|root| *Fingerprint::of_certificate(root).as_bytes()),
-        now: clock.believable(),
+        now: patient.clock.believable(),
     };
     let findings = diagnosis::diagnose(&chain_to_root, &expectation);
     match diagnosis::first_failure(&findings) {
         Some(Finding {
             sentence, advice, ..
-        }) => Check::bad(ID, format!("{way}: {sentence}"), advice.clone()),
+        }) => Check::bad(id, format!("{place}: {sentence}"), advice.clone()),
         None => Check::good(
-            ID,
-            format!("{way} answers with the certificates that are pinned."),
+            id,
+            format!("{place} answers with the certificates that are pinned."),
         ),
     }
 }

@@ -188,6 +188,9 @@ async fn a_server_is_good_only_with_the_root_that_is_pinned() {
         let enrolled = Enrolled {
             host: "127.0.0.1".into(),
             port,
+            kind: umbra_protocol::enrolment::ConnectorKind::Ums,
+            server_names: Vec::new(),
+            last_good: None,
             device_id: umbra_protocol::DeviceId::from_bytes([1; 32]),
             device_name: "Reception".into(),
             connectors: Vec::new(),

@@ -3,18 +3,19 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 use umbra_carrier::address::HostPort;
 use umbra_carrier::alpn;
+use umbra_carrier::dial::DialError;
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
-use umbra_carrier::tcp::{self, ConnectError};
 use umbra_carrier::tls::{
-    self, DatePolicy, ServerTrust, TlsError, TlsIdentity, TrustError, connect_tls, device_config,
+    self, DatePolicy, HostKind, ServerTrust, TlsError, TlsIdentity, TrustError, device_config,
+    probe_kind,
 };
+use umbra_protocol::enrolment::ConnectorKind;
 use umbra_protocol::first_auth::{EXPORTER_LABEL, FirstAuthKey};
 use umbra_protocol::hello::Hello;
+use umbra_protocol::ids::ServerRoot;
 use umbra_protocol::{
     DecodeError, DeviceId, Fingerprint, FromDevice, FromServer, RefusalCode, Remedy, decode,
     encode, limits,
@@ -23,8 +24,13 @@ use umbra_protocol::{
 use super::machine::{Candidate, ConversationError, ExpectChallenge};
 use super::{Enrolled, EnrolmentError};
 use crate::files::Files;
+use crate::link::approach::{ApproachError, Stream, names_of};
 use crate::link::trouble::sentence;
+use crate::link::{Approach, Network, Trouble, Way};
 use crate::paths::Paths;
+
+/// How long it may take to find out what answers there.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What a person gives.
 #[derive(Clone, Debug)]
@@ -48,6 +54,8 @@ pub struct Applicant<'a> {
     pub hello: Hello,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// The way out of the device's network.
+    pub network: Network,
     /// Whether this device's clock can judge certificates.
     pub dates: DatePolicy,
 }
@@ -73,7 +81,19 @@ pub enum EnrolError {
         address: HostPort,
         /// Why.
         #[source]
-        source: ConnectError,
+        source: DialError,
+    },
+    /// The parameters of the way out make no sense.
+    #[error("{}", .0.sentence)]
+    Network(Trouble),
+    /// A gateway is there, but it does not lead to the server.
+    #[error("the gateway {address} does not lead to the server")]
+    Gateway {
+        /// Where it is.
+        address: HostPort,
+        /// Why.
+        #[source]
+        source: ApproachError,
     },
     /// No TLS, or not with this server.
     #[error("the server {address} was not trusted")]
@@ -112,9 +132,19 @@ pub enum EnrolError {
 
 impl EnrolError {
     /// Stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
+            Self::Connect {
+                source: DialError::Proxy(source),
+                ..
+            } => source.code(),
             Self::Connect { .. } => "unreachable",
+            Self::Network(trouble) => &trouble.code,
+            Self::Gateway {
+                source: ApproachError::Dial(error),
+                ..
+            } => error.code(),
+            Self::Gateway { .. } => "gateway_closed",
             Self::Tls { source, .. } => match tls_kind(source) {
                 TlsKind::Fingerprint => "wrong_fingerprint",
                 TlsKind::Name => "wrong_name",
@@ -135,7 +165,12 @@ impl EnrolError {
     /// Whether it passes by itself.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Connect { .. } | Self::TimedOut | Self::Lost(_) | Self::Closed => Remedy::Retry,
+            Self::Connect { .. }
+            | Self::Gateway { .. }
+            | Self::TimedOut
+            | Self::Lost(_)
+            | Self::Closed => Remedy::Retry,
+            Self::Network(trouble) => trouble.remedy,
             Self::Tls { source, .. } if source.concerns_certificates() => Remedy::AskPerson,
             Self::Tls { .. } => Remedy::Retry,
             Self::Conversation(ConversationError::Refused(refusal)) => refusal.code.remedy(),
@@ -153,7 +188,8 @@ impl EnrolError {
     pub fn for_person(&self) -> String {
         let happened = match self {
             // Both fingerprints are in it, and the names of the certificate.
-            Self::Tls { .. } | Self::Connect { .. } => sentence(self),
+            Self::Tls { .. } | Self::Connect { .. } | Self::Gateway { .. } => sentence(self),
+            Self::Network(trouble) => trouble.sentence.clone(),
             Self::Conversation(ConversationError::Refused(refusal)) => {
                 // Its code stands at the end, after what the person can do.
                 let told = refusal.sentence.trim_end_matches('.');
@@ -177,6 +213,10 @@ impl EnrolError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Connect { .. } => Some("Check address, port and network, then try again."),
+            Self::Network(_) => None,
+            Self::Gateway { .. } => Some(
+                "The first-authentication key was not used. Try again in a while, or ask your administrator about the gateway.",
+            ),
             Self::Tls { source, .. } => match tls_kind(source) {
                 TlsKind::Fingerprint => Some(
                     "Nothing was sent to it. Compare address and fingerprint with your administrator: another server may be \
@@ -248,17 +288,21 @@ pub async fn enroll(
     mut progress: impl FnMut(Step),
 ) -> Result<Enrolled, EnrolError> {
     progress(Step::Connecting);
-    let stream = connect(request, &applicant).await?;
+    let (stream, way) = connect(request, &applicant).await?;
+    let server_names = names_of(&stream);
     progress(Step::Proving);
     let answer = converse(request, &applicant, stream).await?;
     progress(Step::Storing);
     let enrolled = Enrolled {
         host: request.address.host().to_owned(),
         port: request.address.port(),
+        kind: way.kind,
         device_id: answer.device_id,
         device_name: answer.device_name,
         connectors: answer.connectors,
         anchors: answer.anchors,
+        server_names,
+        last_good: Some(way.connector()),
     };
     let roots = enrolled
         .roots()
@@ -275,37 +319,81 @@ pub async fn enroll(
     Ok(enrolled)
 }
 
+/// To the server itself, or where that is not what answers, through the gateway that does.
 async fn connect(
     request: &EnrolRequest,
     applicant: &Applicant<'_>,
-) -> Result<TlsStream<TcpStream>, EnrolError> {
-    let address = &request.address;
+) -> Result<(Stream, Way), EnrolError> {
     let trust = ServerTrust::RootFingerprint(*request.fingerprint.as_bytes());
-    let config = device_config(
+    let tls = device_config(
         Some(applicant.identity),
-        trust,
+        trust.clone(),
         applicant.dates,
         alpn::CONTROL_LINK,
     )
     .map_err(EnrolError::Anchors)?;
-    let tcp = tcp::connect(address.host(), address.port(), applicant.connect_timeout)
-        .await
-        .map_err(|source| EnrolError::Connect {
-            address: address.clone(),
-            source,
-        })?;
-    connect_tls(tcp, config, address.host(), applicant.connect_timeout)
-        .await
-        .map_err(|source| EnrolError::Tls {
-            address: address.clone(),
-            source,
-        })
+    let approach = Approach {
+        network: applicant.network.clone(),
+        tls,
+        trust,
+        dates: applicant.dates,
+        server: ServerRoot::from_bytes(*request.fingerprint.as_bytes()),
+        label: applicant.hello.device.unit_id.to_string(),
+        // Nothing is known yet but the root. That it is the server is proven by the first-authentication key, which nobody else
+        // knows, for this very connection.
+        names: Vec::new(),
+    };
+    let mut way = Way {
+        kind: ConnectorKind::Ums,
+        address: request.address.clone(),
+        roots: Vec::new(),
+    };
+    let failed = match approach.connect(&way, applicant.connect_timeout).await {
+        Ok(stream) => return Ok((stream, way)),
+        Err(error) => error,
+    };
+    if matches!(failed, ApproachError::Server(_)) && is_gateway(request, applicant).await {
+        way.kind = ConnectorKind::Icg;
+        return match approach.connect(&way, applicant.connect_timeout).await {
+            Ok(stream) => Ok((stream, way)),
+            Err(error) => Err(refused(request, error)),
+        };
+    }
+    Err(refused(request, failed))
+}
+
+/// Whether what answers there is no server, but may be a gateway. Nothing of the device is sent.
+async fn is_gateway(request: &EnrolRequest, applicant: &Applicant<'_>) -> bool {
+    let address = &request.address;
+    let dialer = &applicant.network.dialer;
+    let looked = async {
+        let io = dialer
+            .tcp(address.host(), address.port(), LOOK)
+            .await
+            .ok()?;
+        probe_kind(io, address.host(), LOOK).await.ok()
+    };
+    matches!(looked.await, Some((HostKind::Http, _)))
+}
+
+fn refused(request: &EnrolRequest, error: ApproachError) -> EnrolError {
+    let address = request.address.clone();
+    match error {
+        ApproachError::Server(source) => EnrolError::Tls { address, source },
+        ApproachError::Trust(source) => EnrolError::Anchors(source),
+        ApproachError::Settings(trouble) => EnrolError::Network(trouble),
+        ApproachError::Dial(source @ (DialError::Connect(_) | DialError::Proxy(_))) => {
+            EnrolError::Connect { address, source }
+        }
+        source @ (ApproachError::Dial(DialError::Tls(_) | DialError::WebSocket(_))
+        | ApproachError::Closed(_)) => EnrolError::Gateway { address, source },
+    }
 }
 
 async fn converse(
     request: &EnrolRequest,
     applicant: &Applicant<'_>,
-    stream: TlsStream<TcpStream>,
+    stream: Stream,
 ) -> Result<umbra_protocol::enrolment::Enrolled, EnrolError> {
     let tls_failed = |source| EnrolError::Tls {
         address: request.address.clone(),

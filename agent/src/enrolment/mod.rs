@@ -15,8 +15,9 @@ use umbra_protocol::enrolment::{Connector, ConnectorKind};
 use umbra_protocol::hello::TrustAnchors;
 
 use crate::files::{self, FileError, Files};
+use crate::link::{Way, Ways};
 use crate::paths::Paths;
-use crate::registry::{Manager, Ranking};
+use crate::registry::{Gateways, Manager, Ranking};
 
 pub use driver::{EnrolError, EnrolRequest, Step, enroll};
 
@@ -27,10 +28,13 @@ const FILE_MAX: usize = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Enrolled {
-    /// Host as a person typed it; the enrolment went over it, so it works.
+    /// Host as a person typed it, or as a server moved the device to it: it worked then.
     pub host: String,
-    /// Port as a person typed it.
+    /// Its port.
     pub port: u16,
+    /// Whether the server itself is there, or a gateway.
+    #[serde(default = "directly")]
+    pub kind: ConnectorKind,
     /// The ID under which the server files this device.
     pub device_id: DeviceId,
     /// The name under which the server files this device.
@@ -39,6 +43,17 @@ pub struct Enrolled {
     pub connectors: Vec<Connector>,
     /// Pinned roots and ticket keys.
     pub anchors: TrustAnchors,
+    /// The names in the server's certificate. Where a gateway lies in between, they tell the server from everything else that
+    /// its root vouches for.
+    #[serde(default)]
+    pub server_names: Vec<String>,
+    /// The way that led to a welcome last. It stays a last resort until another one has.
+    #[serde(default)]
+    pub last_good: Option<Connector>,
+}
+
+fn directly() -> ConnectorKind {
+    ConnectorKind::Ums
 }
 
 /// Why an enrolment can't be used.
@@ -101,35 +116,117 @@ impl Enrolled {
         roots(&self.anchors)
     }
 
-    /// The ways to the server that the registry allows: those configured on the device, the one that was typed at the enrolment,
-    /// those that the server named. Each once.
-    pub fn ways(&self, manager: &Manager) -> Vec<HostPort> {
-        let typed = Connector {
-            kind: ConnectorKind::Ums,
+    /// The ways to the server that the registry allows: those configured on the device, the one that the enrolment or the last
+    /// move went over, those that the server named, and as a last resort the one that worked last. Each once.
+    pub fn ways(&self, manager: &Manager) -> Ways {
+        let own = Connector {
+            kind: self.kind,
             address: self.host.clone(),
             port: self.port,
             roots: Vec::new(),
         };
-        let all = manager
+        let connectors = manager
             .connectors
             .iter()
-            .chain(std::iter::once(&typed))
+            .chain(std::iter::once(&own))
             .chain(&self.connectors);
-        let mut ways = Vec::new();
-        for connector in all {
-            let allowed = match (connector.kind, manager.ranking) {
-                (ConnectorKind::Ums, Ranking::All | Ranking::Ums) => true,
-                (ConnectorKind::Icg, Ranking::All | Ranking::Icg) => manager.enable_icg,
-                (ConnectorKind::Ums, Ranking::Icg) | (ConnectorKind::Icg, Ranking::Ums) => false,
-            };
-            // What was typed here passed the same check; what the server named may not.
-            if let (true, Ok(way)) = (allowed, HostPort::new(&connector.address, connector.port))
-                && !ways.contains(&way)
-            {
-                ways.push(way);
+        let mut list: Vec<Way> = Vec::new();
+        // What was typed here passed the check of addresses; what the server named may not.
+        for way in connectors.filter_map(Way::of) {
+            match list.iter_mut().find(|other| other.is_same_place(&way)) {
+                Some(known) if known.roots.is_empty() => known.roots = way.roots,
+                Some(_) => {}
+                None if is_allowed(manager, way.kind) => list.push(way),
+                None => {}
             }
         }
-        ways
+        let preferred = match manager.gateways {
+            Gateways::First => ConnectorKind::Icg,
+            Gateways::Automatic | Gateways::Second | Gateways::Off => ConnectorKind::Ums,
+        };
+        if manager.gateways == Gateways::First {
+            list.sort_by_key(|way| way.kind != ConnectorKind::Icg);
+        }
+        // Gateways that were switched off are not tried, but the one that the device was reached by is not burnt before the direct
+        // way has worked: nobody could take the mistake back from afar.
+        let last = self.last_good.as_ref().and_then(Way::of);
+        if let Some(last) = &last
+            && manager.ranking == Ranking::All
+            && !list.iter().any(|way| way.is_same_place(last))
+        {
+            list.push(last.clone());
+        }
+        let decided = matches!(manager.gateways, Gateways::First | Gateways::Off);
+        let start = last
+            .filter(|last| !decided || last.kind == preferred)
+            .and_then(|last| list.iter().position(|way| way.is_same_place(&last)))
+            .unwrap_or(0);
+        Ways {
+            list,
+            start,
+            preferred: Some(preferred),
+            decided,
+        }
+    }
+
+    /// Where the server itself is, as far as the device knows; otherwise where the gateway is.
+    pub fn server_address(&self) -> String {
+        let own = (self.kind == ConnectorKind::Ums).then_some((&self.host, self.port));
+        let named = self
+            .connectors
+            .iter()
+            .find(|connector| connector.kind == ConnectorKind::Ums)
+            .map(|connector| (&connector.address, connector.port));
+        let (host, port) = own.or(named).unwrap_or((&self.host, self.port));
+        HostPort::new(host, port).map_or_else(|_| host.clone(), |address| address.to_string())
+    }
+
+    /// The names that the server's certificate may be for, where it is not connected to by its own address.
+    pub fn names(&self, manager: &Manager) -> Vec<String> {
+        let own = (self.kind == ConnectorKind::Ums).then_some(&self.host);
+        let direct = manager
+            .connectors
+            .iter()
+            .chain(&self.connectors)
+            .filter(|connector| connector.kind == ConnectorKind::Ums)
+            .map(|connector| &connector.address);
+        let mut names: Vec<String> = Vec::new();
+        for name in self.server_names.iter().chain(own).chain(direct) {
+            if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// The enrolment after the server has replaced its ways by these, the first of which was proven to work.
+    ///
+    /// # Errors
+    /// [`NoWay`] if the first is none.
+    pub fn moved(&self, connectors: Vec<Connector>) -> Result<Self, NoWay> {
+        let first = connectors.first().cloned().ok_or(NoWay)?;
+        Ok(Self {
+            host: first.address.clone(),
+            port: first.port,
+            kind: first.kind,
+            connectors,
+            last_good: Some(first),
+            ..self.clone()
+        })
+    }
+}
+
+/// A list of ways without a way.
+#[derive(Debug, thiserror::Error)]
+#[error("the server named no way to it at all")]
+pub struct NoWay;
+
+/// Whether the registry allows ways of this kind.
+pub fn is_allowed(manager: &Manager, kind: ConnectorKind) -> bool {
+    match (kind, manager.ranking) {
+        (ConnectorKind::Ums, Ranking::All | Ranking::Ums) => true,
+        (ConnectorKind::Icg, Ranking::All | Ranking::Icg) => manager.gateways != Gateways::Off,
+        (ConnectorKind::Ums, Ranking::Icg) | (ConnectorKind::Icg, Ranking::Ums) => false,
     }
 }
 
@@ -171,6 +268,9 @@ mod tests {
         Enrolled {
             host: "ums.example.com".into(),
             port: 8_443,
+            kind: ConnectorKind::Ums,
+            server_names: Vec::new(),
+            last_good: None,
             device_id: DeviceId::from_bytes([2; 32]),
             device_name: "Reception".into(),
             connectors: vec![
@@ -189,12 +289,12 @@ mod tests {
         }
     }
 
-    fn manager(ranking: Ranking, enable_icg: bool) -> Manager {
+    fn manager(ranking: Ranking, gateways: Gateways) -> Manager {
         Manager {
             allowed: true,
             connectors: Vec::new(),
             ranking,
-            enable_icg,
+            gateways,
             reconnect_interval: Duration::from_secs(90),
             connect_timeout: Duration::from_secs(45),
         }
@@ -237,22 +337,28 @@ mod tests {
         }
     }
 
+    fn hosts(ways: &Ways) -> Vec<&str> {
+        ways.list.iter().map(|way| way.address.host()).collect()
+    }
+
     #[test]
     fn the_registry_decides_which_ways_are_tried_and_each_is_tried_once() {
-        let ways = |ranking, enable_icg| {
-            enrolled()
-                .ways(&manager(ranking, enable_icg))
-                .iter()
-                .map(|way| way.host().to_owned())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(ways(Ranking::All, false), ["ums.example.com", "10.0.0.1"]);
+        let ways = |ranking, gateways| enrolled().ways(&manager(ranking, gateways));
+        let direct = ["ums.example.com", "10.0.0.1"];
+        let all = ["ums.example.com", "icg.example.com", "10.0.0.1"];
+        assert_eq!(hosts(&ways(Ranking::All, Gateways::Off)), direct);
+        assert_eq!(hosts(&ways(Ranking::Ums, Gateways::First)), direct);
+        assert_eq!(hosts(&ways(Ranking::All, Gateways::Automatic)), all);
+        assert_eq!(hosts(&ways(Ranking::All, Gateways::Second)), all);
         assert_eq!(
-            ways(Ranking::All, true),
-            ["ums.example.com", "icg.example.com", "10.0.0.1"]
+            hosts(&ways(Ranking::All, Gateways::First)),
+            ["icg.example.com", "ums.example.com", "10.0.0.1"]
         );
-        assert_eq!(ways(Ranking::Icg, true), ["icg.example.com"]);
-        assert!(ways(Ranking::Icg, false).is_empty());
+        assert_eq!(
+            hosts(&ways(Ranking::Icg, Gateways::Automatic)),
+            ["icg.example.com"]
+        );
+        assert!(ways(Ranking::Icg, Gateways::Off).list.is_empty());
         let configured = Manager {
             connectors: vec![Connector {
                 kind: ConnectorKind::Ums,
@@ -260,11 +366,80 @@ mod tests {
                 port: 443,
                 roots: Vec::new(),
             }],
-            ..manager(Ranking::Ums, true)
+            ..manager(Ranking::Ums, Gateways::First)
         };
         assert_eq!(
-            enrolled().ways(&configured)[0].to_string(),
-            "first.example.com:443"
+            enrolled().ways(&configured).list[0].to_string(),
+            "ums first.example.com:443"
         );
+    }
+
+    #[test]
+    fn a_gateway_that_is_switched_off_stays_a_last_resort_until_a_direct_way_has_worked() {
+        let mut enrolled = enrolled();
+        let gateway = enrolled.connectors[1].clone();
+        enrolled.last_good = Some(gateway);
+        let off = manager(Ranking::All, Gateways::Off);
+        let ways = enrolled.ways(&off);
+        assert_eq!(
+            hosts(&ways),
+            ["ums.example.com", "10.0.0.1", "icg.example.com"]
+        );
+        // It is not where the device begins.
+        assert_eq!((ways.start, ways.preferred), (0, Some(ConnectorKind::Ums)));
+        assert!(!ways.suits(&ways.list[2]) && ways.suits(&ways.list[0]));
+        enrolled.last_good = Some(enrolled.connectors[2].clone());
+        assert_eq!(hosts(&enrolled.ways(&off)), ["ums.example.com", "10.0.0.1"]);
+        assert_eq!(enrolled.ways(&off).start, 1, "the one that worked last");
+        // Who says “only direct ways” means it.
+        enrolled.last_good = Some(enrolled.connectors[1].clone());
+        let only = enrolled.ways(&manager(Ranking::Ums, Gateways::Off));
+        assert_eq!(hosts(&only), ["ums.example.com", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn the_way_that_worked_last_is_the_first_unless_somebody_has_decided_otherwise() {
+        let mut enrolled = enrolled();
+        enrolled.last_good = Some(enrolled.connectors[1].clone());
+        let start = |enrolled: &Enrolled, gateways| {
+            let ways = enrolled.ways(&manager(Ranking::All, gateways));
+            ways.list[ways.start].to_string()
+        };
+        let (icg, ums) = ("icg icg.example.com:8443", "ums ums.example.com:8443");
+        assert_eq!(start(&enrolled, Gateways::Automatic), icg);
+        assert_eq!(start(&enrolled, Gateways::First), icg);
+        assert_eq!(start(&enrolled, Gateways::Off), ums);
+        enrolled.last_good = Some(enrolled.connectors[0].clone());
+        assert_eq!(start(&enrolled, Gateways::First), icg);
+        assert_eq!(start(&enrolled, Gateways::Automatic), ums);
+    }
+
+    #[test]
+    fn a_move_replaces_all_ways_and_what_was_typed_with_them() {
+        let to = vec![Connector {
+            kind: ConnectorKind::Icg,
+            address: "new.example.com".into(),
+            port: 443,
+            roots: vec![root()],
+        }];
+        let moved = enrolled().moved(to.clone()).expect("a way");
+        let ways = moved.ways(&manager(Ranking::All, Gateways::Automatic));
+        assert_eq!(hosts(&ways), ["new.example.com"]);
+        assert_eq!(ways.list[0].roots, to[0].roots);
+        assert!(enrolled().moved(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn an_enrolment_of_an_older_agent_is_a_direct_one() {
+        let whole = enrolled();
+        let mut value = serde_json::to_value(&whole).expect("serialises");
+        let fields = value.as_object_mut().expect("an object");
+        for new in ["kind", "server_names", "last_good"] {
+            assert!(fields.remove(new).is_some(), "{new}");
+        }
+        let read: Enrolled = serde_json::from_value(value).expect("reads");
+        assert_eq!(read, whole);
+        let names = read.names(&manager(Ranking::All, Gateways::Automatic));
+        assert_eq!(names, ["ums.example.com", "10.0.0.1", "not a host"]);
     }
 }

@@ -3,28 +3,27 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 use tracing::{debug, info, trace, warn};
-use umbra_carrier::address::HostPort;
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
-use umbra_carrier::{tcp, tls};
+use umbra_carrier::tls;
+use umbra_carrier::ws::Closed;
+use umbra_protocol::enrolment::Connector;
 use umbra_protocol::hello::{DeviceFacts, Hello, Welcome};
 use umbra_protocol::session::Presented;
 use umbra_protocol::{DecodeError, FromDevice, FromServer, decode, encode};
 
+use super::approach::{Approach, Stream, names_of};
 use super::backoff::Backoff;
 use super::events::{Answer, Delivery, Input, LinkSettings, LinkStatus, Moment, Output};
 use super::machine::{Machine, SHORTEST_WAIT};
 use super::trouble::Trouble;
+use super::way::{Way, Ways};
 
 /// The longest sleep: timers stand still while the device is suspended, so the machine is asked again soon after it wakes.
 const NAP: Duration = Duration::from_secs(10);
@@ -42,19 +41,37 @@ pub trait World: Send {
     /// What the device says first.
     fn hello(&self) -> Hello;
     /// The ways to the server, best first.
-    fn connectors(&self) -> Vec<HostPort>;
-    /// How TLS is set up at this moment: identity, pinned roots, whether dates count.
-    fn tls(&self) -> Result<Arc<ClientConfig>, Trouble>;
-    /// The link stands: returns all that must arrive.
-    fn welcomed(&mut self, welcome: Welcome) -> Vec<FromDevice>;
+    fn ways(&self) -> Ways;
+    /// How they are gone at this moment: proxy, identity, pinned roots, whether dates count.
+    fn approach(&self) -> Result<Approach, Trouble>;
+    /// The link stands, over this way and with a server of these names: returns all that must arrive.
+    fn welcomed(&mut self, welcome: Welcome, over: &Over) -> Vec<FromDevice>;
+    /// The server has named other ways; the first of them was proven, by a server of these names.
+    ///
+    /// # Errors
+    /// A sentence, if they could not be kept. Nothing has changed then.
+    fn adopt(&mut self, connectors: Vec<Connector>, names: Vec<String>) -> Result<(), String>;
     /// The server wants something: returns what is to be said at once.
     fn deliver(&mut self, delivery: Delivery) -> Vec<FromDevice>;
-    /// What people may see of the link, and the way in use while it stands.
-    fn status(&mut self, status: LinkStatus, connector: Option<&HostPort>);
+    /// What people may see of the link, and the way of the attempt at hand or of the link.
+    fn status(&mut self, status: LinkStatus, way: Option<&Way>);
+    /// What people may see of each way: those that are allowed, and why some did not work last.
+    fn ways_seen(&mut self, ways: Vec<(Way, Option<Trouble>)>);
 }
 
+/// What a link stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// The way.
+    pub way: Way,
+    /// The names in the server's certificate.
+    pub names: Vec<String>,
+}
+
+/// The work of finding out whether a way works, before anything depends on it.
+pub type Proof = Pin<Box<dyn Future<Output = Result<Vec<String>, Trouble>> + Send>>;
+
 /// What other parts of the agent want of the link.
-#[derive(Debug)]
 enum Request {
     Ask {
         presented: Presented,
@@ -65,6 +82,12 @@ enum Request {
     Settings(LinkSettings),
     Relink(String),
     Hasten,
+    Prove(Way, oneshot::Sender<Result<Proof, Trouble>>),
+    Adopt(
+        Vec<Connector>,
+        Vec<String>,
+        oneshot::Sender<Result<(), String>>,
+    ),
     Shutdown,
 }
 
@@ -117,6 +140,36 @@ impl LinkHandle {
         self.request(Request::Hasten);
     }
 
+    /// Whether the server welcomes the device on this way, beside the link that stands. The names of the server are the answer.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn prove(&self, way: Way) -> Result<Vec<String>, Trouble> {
+        let (answer, answered) = oneshot::channel();
+        self.request(Request::Prove(way, answer));
+        match answered.await {
+            Ok(proof) => proof?.await,
+            Err(_) => Err(Trouble::not_linked()),
+        }
+    }
+
+    /// Keeps these ways instead of those that the server named before; the first was proven. The link does not change over
+    /// before [`hasten`](Self::hasten) or its next look.
+    ///
+    /// # Errors
+    /// A sentence; nothing has changed then.
+    pub async fn adopt(
+        &self,
+        connectors: Vec<Connector>,
+        names: Vec<String>,
+    ) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.request(Request::Adopt(connectors, names, answer));
+        answered
+            .await
+            .unwrap_or_else(|_| Err("The agent ends.".to_owned()))
+    }
+
     /// Ends the link; [`Link::run`] returns soon.
     pub async fn shutdown(&self) {
         // The link's task may be gone already, which is as good.
@@ -130,7 +183,6 @@ impl LinkHandle {
     }
 }
 
-type Stream = TlsStream<TcpStream>;
 type Attempt = Pin<Box<dyn Future<Output = Result<Stream, Trouble>> + Send>>;
 
 /// A standing connection.
@@ -147,7 +199,17 @@ pub struct Link<W> {
     requests: mpsc::Receiver<Request>,
     attempt: Option<Attempt>,
     connection: Option<Connection>,
-    connector: Option<HostPort>,
+    /// What the ways were when they were looked at last.
+    ways: Ways,
+    /// Where the server has moved the device, until it goes there.
+    moved_to: Option<Way>,
+    /// The way of the attempt at hand or of the link.
+    way: Option<Way>,
+    names: Vec<String>,
+    /// Why a way did not work last.
+    failures: Vec<(Way, Trouble)>,
+    /// A look whether a better way works.
+    probe: Option<(Way, Proof)>,
     connect_timeout: Duration,
     /// Farewells of earlier connections.
     farewells: Vec<JoinHandle<Result<(), FrameError>>>,
@@ -163,13 +225,18 @@ pub fn link<W: World>(world: W, settings: LinkSettings, seed: u64) -> (Link<W>, 
     let longest = settings.reconnect_interval.max(SHORTEST_WAIT);
     let backoff = Backoff::new(SHORTEST_WAIT, longest, seed)
         .expect("the shortest wait is a constant above the floor, and the longest is not below it");
-    let link = Link {
-        machine: Machine::new(settings, world.connectors().len(), backoff),
+    let mut link = Link {
+        machine: Machine::new(settings, 1, backoff),
         world,
         requests,
         attempt: None,
         connection: None,
-        connector: None,
+        ways: Ways::default(),
+        moved_to: None,
+        way: None,
+        names: Vec::new(),
+        failures: Vec::new(),
+        probe: None,
         connect_timeout: settings.connect_timeout,
         farewells: Vec::new(),
         questions: std::collections::BTreeMap::new(),
@@ -177,6 +244,7 @@ pub fn link<W: World>(world: W, settings: LinkSettings, seed: u64) -> (Link<W>, 
         leaving: Vec::new(),
         said: None,
     };
+    link.look_at_ways();
     (link, LinkHandle { requests: sender })
 }
 
@@ -184,6 +252,7 @@ pub fn link<W: World>(world: W, settings: LinkSettings, seed: u64) -> (Link<W>, 
 enum Event {
     Request(Option<Request>),
     Attempted(Result<Box<Stream>, Trouble>),
+    Probed(Result<Vec<String>, Trouble>),
     Read(Result<Option<Vec<u8>>, FrameError>),
     Written(Result<(), FrameError>),
     Slept,
@@ -196,9 +265,14 @@ impl<W: World> Link<W> {
         loop {
             let event = self.next_event().await;
             let stop = matches!(event, Event::Request(None | Some(Request::Shutdown)));
+            if matches!(event, Event::Request(Some(Request::Hasten))) {
+                // Before the next attempt, which might go a way that is closed now.
+                self.look_at_ways();
+            }
             let look = matches!(event, Event::Slept | Event::Request(Some(Request::Hasten)));
             self.take(event);
             if look {
+                self.look_at_ways();
                 self.speak_up();
             }
             if stop {
@@ -224,6 +298,12 @@ impl<W: World> Link<W> {
                 None => std::future::pending().await,
             }
         };
+        let probe = async {
+            match &mut self.probe {
+                Some((_, proof)) => proof.await,
+                None => std::future::pending().await,
+            }
+        };
         let conversation = async {
             match &mut self.connection {
                 Some(connection) => tokio::select! {
@@ -240,6 +320,7 @@ impl<W: World> Link<W> {
             request = self.requests.recv() => Event::Request(request),
             result = attempt => Event::Attempted(result.map(Box::new)),
             event = conversation => event,
+            result = probe => Event::Probed(result),
             () = tokio::time::sleep(nap) => Event::Slept,
         }
     }
@@ -249,6 +330,7 @@ impl<W: World> Link<W> {
             Event::Request(request) => self.requested(request),
             Event::Attempted(Ok(stream)) => {
                 self.attempt = None;
+                self.names = names_of(&stream);
                 self.connection = Some(connection(*stream));
                 let hello = self.world.hello();
                 self.said = Some(hello.device.clone());
@@ -257,6 +339,21 @@ impl<W: World> Link<W> {
             Event::Attempted(Err(trouble)) => {
                 self.attempt = None;
                 self.step(Input::ConnectFailed(trouble));
+            }
+            Event::Probed(result) => {
+                let Some((way, _)) = self.probe.take() else {
+                    return;
+                };
+                let connector = self.ways.position(&way);
+                debug!(%way, works = result.is_ok(), "looked at a better way");
+                let result = result.map(|_| ()).map_err(|trouble| Trouble {
+                    of_way: true,
+                    ..trouble
+                });
+                // A way that is closed meanwhile has no place any more.
+                if let Some(connector) = connector {
+                    self.step(Input::Probed { connector, result });
+                }
             }
             Event::Read(Ok(Some(frame))) => {
                 let input = match decode::<FromServer>(&frame, self.machine.frame_limit()) {
@@ -315,25 +412,92 @@ impl<W: World> Link<W> {
                     self.step(Input::NetworkChanged);
                 }
             }
+            Some(Request::Prove(way, answer)) => {
+                // Who asked may have gone.
+                let _ = answer.send(self.proof(way));
+            }
+            Some(Request::Adopt(connectors, names, answer)) => {
+                let first = connectors.first().and_then(Way::of);
+                let adopted = self.world.adopt(connectors, names);
+                if adopted.is_ok() {
+                    self.moved_to = first;
+                }
+                let _ = answer.send(adopted);
+            }
             Some(Request::Shutdown) | None => self.step(Input::Shutdown),
         }
     }
 
-    /// Says the hello anew when it is not true any more: another port, another mode, other addresses. A way that the registry has
-    /// closed is left at once.
-    fn speak_up(&mut self) {
-        let ways = self.world.connectors();
-        self.machine.set_connectors(ways.len());
-        if self.machine.is_online()
-            && self
-                .connector
-                .as_ref()
-                .is_some_and(|way| !ways.contains(way))
-        {
-            self.step(Input::Relink(
-                "The registry names another way to the server.".to_owned(),
-            ));
+    /// The work of trying a way beside the link.
+    fn proof(&self, way: Way) -> Result<Proof, Trouble> {
+        let approach = self.world.approach()?;
+        let (hello, deadline) = (self.world.hello(), self.connect_timeout);
+        Ok(Box::pin(async move {
+            approach.prove(&way, hello, deadline).await
+        }))
+    }
+
+    /// Takes over what the registry, the server or the last success say about the ways. A way that is closed is left at once, as
+    /// is one of another kind than the device is told to prefer now.
+    fn look_at_ways(&mut self) {
+        let ways = self.world.ways();
+        let moved = self.moved_to.take();
+        let same = ways.list == self.ways.list
+            && (ways.preferred, ways.decided) == (self.ways.preferred, self.ways.decided);
+        if same && moved.is_none() {
+            return;
         }
+        let before = std::mem::replace(&mut self.ways, ways);
+        self.failures
+            .retain(|(way, _)| self.ways.position(way).is_some());
+        let place = self.way.as_ref().and_then(|way| self.ways.position(way));
+        // A list that only grew or shrank elsewhere leaves the link alone.
+        let told = (before.preferred, before.decided) != (self.ways.preferred, self.ways.decided)
+            || place.is_none();
+        // What somebody has just put before the way that worked last is tried before it.
+        let fresh = (0..self.ways.start)
+            .find(|index| before.position(&self.ways.list[*index]).is_none())
+            .filter(|_| !before.list.is_empty());
+        let leaves = self.way.as_ref().is_some_and(|way| {
+            let elsewhere = moved.is_some_and(|to| !to.is_same_place(way));
+            elsewhere || (told && !self.ways.suits(way))
+        });
+        self.step(Input::Ways {
+            preferred: self.ways.preferences(),
+            start: fresh.unwrap_or(self.ways.start),
+            leave: leaves.then(|| "The device is to take another way to the server.".to_owned()),
+        });
+        if let (false, Some(place)) = (leaves, place) {
+            self.machine.stays(place, fresh);
+        }
+        self.show_ways();
+    }
+
+    fn show_ways(&mut self) {
+        let seen = self
+            .ways
+            .list
+            .iter()
+            .map(|way| {
+                let failure = self
+                    .failures
+                    .iter()
+                    .find(|(failed, _)| failed.is_same_place(way));
+                (way.clone(), failure.map(|(_, trouble)| trouble.clone()))
+            })
+            .collect();
+        self.world.ways_seen(seen);
+    }
+
+    fn failed(&mut self, way: Way, trouble: Trouble) {
+        self.failures
+            .retain(|(other, _)| !other.is_same_place(&way));
+        self.failures.push((way, trouble));
+        self.show_ways();
+    }
+
+    /// Says the hello anew when it is not true any more: another port, another mode, other addresses.
+    fn speak_up(&mut self) {
         let Some(said) = &self.said else {
             return;
         };
@@ -343,12 +507,14 @@ impl<W: World> Link<W> {
         }
         let moved = said.addresses != facts.addresses;
         self.said = Some(facts);
+        if moved {
+            // Another network may have a better way.
+            self.step(Input::NetworkChanged);
+        }
         if self.machine.is_online() {
             self.step(Input::Relink(
                 "What the device said of itself has changed; it comes back at once.".to_owned(),
             ));
-        } else if moved {
-            self.step(Input::NetworkChanged);
         }
     }
 
@@ -361,13 +527,25 @@ impl<W: World> Link<W> {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Connect(index) => self.connect(index),
-            Output::Send(message) => self.send(&message),
-            Output::Close => self.close(),
-            Output::Welcomed(welcome) => {
-                for message in self.world.welcomed(*welcome) {
-                    self.send(&message);
+            Output::Probe(index) => {
+                if let Some(way) = self.ways.list.get(index).cloned() {
+                    match self.proof(way.clone()) {
+                        Ok(proof) => self.probe = Some((way, proof)),
+                        Err(trouble) => self.step(Input::Probed {
+                            connector: index,
+                            result: Err(trouble),
+                        }),
+                    }
                 }
             }
+            Output::Failed { connector, trouble } => {
+                if let Some(way) = self.ways.list.get(connector).cloned() {
+                    self.failed(way, trouble);
+                }
+            }
+            Output::Send(message) => self.send(&message),
+            Output::Close => self.close(),
+            Output::Welcomed(welcome) => self.welcomed(*welcome),
             Output::Deliver(delivery) => {
                 for message in self.world.deliver(*delivery) {
                     self.send(&message);
@@ -385,37 +563,49 @@ impl<W: World> Link<W> {
                 }
             }
             Output::Status(status) => {
-                log(&status, self.connector.as_ref());
-                self.world.status(status, self.connector.as_ref());
+                log(&status, self.way.as_ref());
+                self.world.status(status, self.way.as_ref());
             }
             Output::Stopped => {}
         }
     }
 
+    fn welcomed(&mut self, welcome: Welcome) {
+        let Some(way) = self.way.clone() else {
+            return;
+        };
+        self.failures
+            .retain(|(other, _)| !other.is_same_place(&way));
+        let over = Over {
+            way,
+            names: std::mem::take(&mut self.names),
+        };
+        for message in self.world.welcomed(welcome, &over) {
+            self.send(&message);
+        }
+        // What works now may close what was kept for as long as nothing else did.
+        self.look_at_ways();
+        self.show_ways();
+    }
+
     fn connect(&mut self, index: usize) {
-        let connectors = self.world.connectors();
-        // The registry may name fewer ways than when the link was made.
-        let address = connectors
-            .get(index)
-            .or_else(|| connectors.first())
-            .cloned();
-        let config = self.world.tls();
+        // The registry may name fewer ways than when the machine was told.
+        let ways = &self.ways.list;
+        let way = ways.get(index).or_else(|| ways.first()).cloned();
+        let approach = self.world.approach();
         let deadline = self.connect_timeout;
-        self.connector.clone_from(&address);
+        self.way.clone_from(&way);
         self.attempt = Some(Box::pin(async move {
-            let address = address.ok_or_else(|| {
+            let way = way.ok_or_else(|| {
                 Trouble::lasting(
                     "no_connector",
                     "The registry allows no way to the server: look at “connectorranking” and “enable_icg”.",
                 )
             })?;
-            let config = config?;
-            let tcp = tcp::connect(address.host(), address.port(), deadline)
+            approach?
+                .connect(&way, deadline)
                 .await
-                .map_err(|error| Trouble::because("unreachable", &error))?;
-            tls::connect_tls(tcp, config, address.host(), deadline)
-                .await
-                .map_err(|error| Trouble::of_tls(&error))
+                .map_err(|error| error.trouble(&way))
         }));
     }
 
@@ -435,6 +625,7 @@ impl<W: World> Link<W> {
 
     fn close(&mut self) {
         self.attempt = None;
+        self.probe = None;
         if let Some(connection) = self.connection.take() {
             // Without its queue the writer sends what it has, says farewell and ends.
             drop(connection.queue);
@@ -471,6 +662,9 @@ async fn write_all(
 
 fn broken(error: &FrameError) -> Trouble {
     match error {
+        FrameError::Io(source) if Closed::of(source).is_some_and(|closed| !closed.by_us) => {
+            Closed::of(source).map_or_else(Trouble::not_linked, Trouble::of_gateway)
+        }
         FrameError::Io(source) => Trouble::of_tls(&tls::TlsError::of_stream(source)),
         FrameError::TooLarge { .. } | FrameError::CutOff | FrameError::Unfinished => {
             Trouble::because("closed", error)
@@ -478,13 +672,13 @@ fn broken(error: &FrameError) -> Trouble {
     }
 }
 
-fn log(status: &LinkStatus, connector: Option<&HostPort>) {
+fn log(status: &LinkStatus, way: Option<&Way>) {
     match status {
         LinkStatus::Offline => info!("the link is off"),
         LinkStatus::Connecting => debug!("connecting to the server"),
         LinkStatus::Online { device_name } => {
-            let server = connector.map(ToString::to_string).unwrap_or_default();
-            info!(server, name = device_name, "linked to the server");
+            let way = way.map(ToString::to_string).unwrap_or_default();
+            info!(way, name = device_name, "linked to the server");
         }
         LinkStatus::Waiting { trouble, until } => {
             let wait = until.saturating_sub(moment());

@@ -62,6 +62,22 @@ pub enum Input {
     Relink(String),
     /// The device's networks changed, or a person asks for an attempt now.
     NetworkChanged,
+    /// Other ways are allowed than before, or in another order.
+    Ways {
+        /// For each way whether the device prefers it.
+        preferred: Vec<bool>,
+        /// The one to begin with.
+        start: usize,
+        /// Why the way that is in use, or being tried, is to be left at once.
+        leave: Option<String>,
+    },
+    /// A way beside the one in use was tried: whether the server would welcome the device there.
+    Probed {
+        /// Which way.
+        connector: usize,
+        /// How it went.
+        result: Result<(), Trouble>,
+    },
     /// The agent ends.
     Shutdown,
 }
@@ -71,6 +87,15 @@ pub enum Input {
 pub enum Output {
     /// Connect to the connector with this index.
     Connect(usize),
+    /// Find out whether the server would welcome the device on this way, beside the link that stands.
+    Probe(usize),
+    /// This way did not work.
+    Failed {
+        /// Which way.
+        connector: usize,
+        /// Why.
+        trouble: Trouble,
+    },
     /// Send this.
     Send(Box<FromDevice>),
     /// Give up the connection or the attempt at one; what was sent before still goes out.

@@ -21,6 +21,18 @@ pub const SLOW_RETRY: Duration = Duration::from_secs(5 * 60);
 pub const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// After a change of network, an answer is due this soon.
 const PROBE: Duration = Duration::from_secs(10);
+/// How often a way that the device likes better is tried beside the link that stands.
+const LOOK_FOR_BETTER: Duration = Duration::from_secs(10 * 60);
+/// How soon after the first link of this run: the device may have woken up elsewhere.
+const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// How soon after a change of network.
+const LOOK_AFTER_CHANGE: Duration = Duration::from_secs(3);
+/// The shortest time between two such looks, whatever changes.
+const LOOKS_APART: Duration = Duration::from_secs(30);
+/// A change to a better way that holds this long was right.
+const STEADY: Duration = Duration::from_secs(60 * 60);
+/// After so many changes that did not hold, the looks do not become rarer.
+const REGRETS_MAX: u32 = 4;
 /// How long the device waits for the server to confirm that it was removed.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Somebody else links with this identity: the two must not take turns every second.
@@ -49,6 +61,9 @@ struct Online {
     leaving: Option<Moment>,
     /// What the server refused last: the reason, if it closes now.
     refused: Option<(Trouble, Moment)>,
+    /// When a better way is looked for, where there is one; while one is tried, when that is given up.
+    look: Option<Moment>,
+    looking: bool,
 }
 
 /// The link.
@@ -57,9 +72,20 @@ pub struct Machine {
     state: State,
     settings: LinkSettings,
     backoff: Backoff,
-    connectors: usize,
+    /// For each connector whether the device prefers it.
+    preferred: Vec<bool>,
+    /// Until when a gateway asked not to be tried.
+    held: Vec<Option<Moment>>,
     /// The connector of the attempt at hand; the one that worked last is tried first.
     connector: usize,
+    /// When a better way was looked for last, and how often such a change did not hold.
+    looked: Option<Moment>,
+    changed: Option<Moment>,
+    regrets: u32,
+    /// Whether a better way is to be looked for soon, because the network is another one or not known yet.
+    look_within: Option<Duration>,
+    /// The connector to go on with once the link has ended, if not the same.
+    then: Option<usize>,
     /// How many connectors were tried since the last wait.
     tried: usize,
     last_attempt: Option<Moment>,
@@ -74,8 +100,14 @@ impl Machine {
             state: State::Offline,
             settings,
             backoff,
-            connectors: connectors.max(1),
+            preferred: vec![false; connectors.max(1)],
+            held: vec![None; connectors.max(1)],
             connector: 0,
+            then: None,
+            looked: None,
+            changed: None,
+            regrets: 0,
+            look_within: Some(FIRST_LOOK),
             tried: 0,
             last_attempt: None,
             questions: BTreeMap::new(),
@@ -94,14 +126,6 @@ impl Machine {
         }
     }
 
-    /// How many ways to the server there are from now on, at least one.
-    pub fn set_connectors(&mut self, connectors: usize) {
-        self.connectors = connectors.max(1);
-        if self.connector >= self.connectors {
-            self.connector = 0;
-        }
-    }
-
     /// Whether the server has welcomed the device.
     pub fn is_online(&self) -> bool {
         matches!(self.state, State::Online(_))
@@ -117,6 +141,7 @@ impl Machine {
                 Some(online.next_ping),
                 Some(online.silent_at),
                 online.leaving,
+                online.look,
             ]
             .into_iter()
             .flatten()
@@ -160,6 +185,12 @@ impl Machine {
             Input::Settings(settings) => self.take_settings(settings, now, &mut out),
             Input::Relink(sentence) => self.relink(sentence, now, &mut out),
             Input::NetworkChanged => self.network_changed(now, &mut out),
+            Input::Ways {
+                preferred,
+                start,
+                leave,
+            } => self.take_ways(preferred, start, leave, now, &mut out),
+            Input::Probed { connector, result } => self.probed(connector, result, now, &mut out),
             Input::Shutdown => self.shutdown(&mut out),
         }
         out
@@ -172,6 +203,9 @@ impl Machine {
             return;
         }
         self.tried = 0;
+        // Where all of them are held, somebody has asked for an attempt nevertheless.
+        let from = self.then.take().unwrap_or(self.connector);
+        self.connector = self.free(from, now).unwrap_or(from);
         out.push(Output::Status(LinkStatus::Connecting));
         self.connect(now, out);
     }
@@ -198,16 +232,50 @@ impl Machine {
         }
     }
 
+    /// The first way from this one on that no gateway holds back.
+    fn free(&self, from: usize, now: Moment) -> Option<usize> {
+        let count = self.held.len();
+        (0..count)
+            .map(|step| (from + step) % count)
+            .find(|index| self.held[*index].is_none_or(|until| until <= now))
+    }
+
     /// This way to the server did not lead to a welcome: the next way at once, or all ways again after a wait.
     fn attempt_failed(&mut self, trouble: Trouble, now: Moment, out: &mut Vec<Output>) {
+        out.push(Output::Failed {
+            connector: self.connector,
+            trouble: trouble.clone(),
+        });
         self.tried += 1;
-        self.connector = (self.connector + 1) % self.connectors;
-        if self.tried < self.connectors && trouble.remedy == Remedy::Retry {
-            out.push(Output::Close);
-            self.connect(now, out);
-        } else {
-            self.lost(trouble, now, out);
+        self.hold(&trouble, now);
+        let count = self.preferred.len();
+        let failed = self.connector;
+        if trouble.of_way || trouble.remedy == Remedy::Retry {
+            self.connector = (failed + 1) % count;
+            let next = self.free(self.connector, now);
+            if let Some(next) = next.filter(|next| *next != failed)
+                && self.tried < count
+            {
+                self.connector = next;
+                out.push(Output::Close);
+                self.connect(now, out);
+                return;
+            }
         }
+        self.lost(trouble, now, out);
+    }
+
+    /// Keeps off a way for as long as its gateway asks for, within bounds, and not as long as all other devices.
+    fn hold(&mut self, trouble: &Trouble, now: Moment) {
+        if let (true, Some(hint)) = (trouble.of_way, trouble.retry_after) {
+            self.held[self.connector] = Some(now + self.hint(hint));
+        }
+    }
+
+    /// The hint is clamped so that it stays within the bound with its jitter.
+    fn hint(&mut self, hint: Duration) -> Duration {
+        self.backoff
+            .about(hint.min(limits::RETRY_AFTER_MAX / 5 * 4))
     }
 
     /// There is no link any more; the next attempt comes after a wait that fits the trouble.
@@ -219,12 +287,17 @@ impl Machine {
             Remedy::Retry => usual,
             Remedy::AskPerson | Remedy::Stop => self.backoff.about(SLOW_RETRY),
         };
-        // The hint is clamped so that it stays within the bound with its jitter.
-        let hint = trouble.retry_after.map_or(Duration::ZERO, |hint| {
-            self.backoff
-                .about(hint.min(limits::RETRY_AFTER_MAX / 5 * 4))
-        });
-        self.wait(trouble, now + wait.max(hint), out);
+        let mut until = now + wait;
+        if trouble.of_way {
+            // What one gateway asks for is no reason to keep off the others.
+            let all_held = self.held.iter().copied().collect::<Option<Vec<_>>>();
+            if let Some(first) = all_held.and_then(|held| held.into_iter().min()) {
+                until = until.max(first);
+            }
+        } else if let Some(hint) = trouble.retry_after {
+            until = until.max(now + self.hint(hint));
+        }
+        self.wait(trouble, until, out);
     }
 
     fn wait(&mut self, trouble: Trouble, until: Moment, out: &mut Vec<Output>) {
@@ -314,6 +387,15 @@ impl Machine {
             return;
         }
         self.backoff.reset();
+        self.held.fill(None);
+        if !self.preferred[self.connector]
+            && self.changed.is_some_and(|changed| now < changed + STEADY)
+        {
+            // Back on the way that it had left for a better one: it looks less often.
+            self.regrets = (self.regrets + 1).min(REGRETS_MAX);
+            self.changed = None;
+        }
+        let look = self.next_look(now);
         let heartbeat = Duration::from_secs(u64::from(welcome.heartbeat_seconds))
             .clamp(limits::HEARTBEAT_MIN, limits::HEARTBEAT_MAX);
         self.state = State::Online(Online {
@@ -323,6 +405,8 @@ impl Machine {
             number: 0,
             leaving: None,
             refused: None,
+            look,
+            looking: false,
         });
         let device_name = welcome.device_name.clone();
         out.push(Output::Status(LinkStatus::Online { device_name }));
@@ -418,7 +502,10 @@ impl Machine {
             State::Connecting { .. } | State::Greeting { .. } => {
                 self.attempt_failed(trouble, now, out);
             }
-            State::Online(_) => self.lost(trouble, now, out),
+            State::Online(_) => {
+                self.hold(&trouble, now);
+                self.lost(trouble, now, out);
+            }
             State::Offline | State::Waiting { .. } | State::Stopped => {}
         }
     }
@@ -529,12 +616,143 @@ impl Machine {
         }
     }
 
+    /// A way that the device likes better than the one in use, if there is one. With several, each has its turn.
+    fn better(&self) -> Option<usize> {
+        if self.preferred[self.connector] {
+            return None;
+        }
+        let count = self.preferred.len();
+        (1..count)
+            .map(|step| (self.connector + step) % count)
+            .find(|index| self.preferred[*index])
+    }
+
+    /// Until the next look for a better way; longer after changes that did not hold.
+    fn pause(&mut self) -> Duration {
+        self.backoff.about(LOOK_FOR_BETTER * (1 << self.regrets))
+    }
+
+    /// When a better way than the one in use is to be looked for, where there is one.
+    fn next_look(&mut self, now: Moment) -> Option<Moment> {
+        self.better()?;
+        let pause = self.pause();
+        let Some(within) = self.look_within else {
+            return Some(now + pause);
+        };
+        let earliest = self
+            .looked
+            .map_or(now, |looked| looked + LOOKS_APART * (1 << self.regrets));
+        Some((now + self.backoff.about(within)).max(earliest))
+    }
+
+    fn take_ways(
+        &mut self,
+        preferred: Vec<bool>,
+        start: usize,
+        leave: Option<String>,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        let preferred = if preferred.is_empty() {
+            vec![false]
+        } else {
+            preferred
+        };
+        self.held = vec![None; preferred.len()];
+        self.connector = start.min(preferred.len() - 1);
+        self.preferred = preferred;
+        self.tried = 0;
+        (self.regrets, self.changed, self.then) = (0, None, None);
+        if let Some(sentence) = leave {
+            match self.state {
+                State::Online(_) | State::Greeting { .. } | State::Connecting { .. } => {
+                    if self.is_online() {
+                        out.push(goodbye(&sentence));
+                    }
+                    let wait = self.backoff.about(SHORTEST_WAIT);
+                    self.wait(Trouble::passing("relink", sentence), now + wait, out);
+                }
+                State::Waiting { .. } | State::Offline | State::Stopped => {}
+            }
+        }
+        let look = self.next_look(now);
+        if let State::Online(online) = &mut self.state {
+            online.look = look;
+            online.looking = false;
+        }
+        self.network_changed_while_waiting(now);
+    }
+
+    /// The link stays on the way that has this place now. A way that was never tried is due once the link has ended.
+    pub fn stays(&mut self, connector: usize, fresh: Option<usize>) {
+        let last = self.preferred.len() - 1;
+        self.connector = connector.min(last);
+        self.then = fresh.map(|fresh| fresh.min(last));
+    }
+
+    fn probed(
+        &mut self,
+        connector: usize,
+        result: Result<(), Trouble>,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        let pause = self.pause();
+        let State::Online(online) = &mut self.state else {
+            return;
+        };
+        if !std::mem::take(&mut online.looking) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                out.push(goodbye("The device has found a better way to the server."));
+                let wait = self.backoff.about(SHORTEST_WAIT);
+                self.connector = connector.min(self.preferred.len() - 1);
+                self.then = None;
+                self.changed = Some(now);
+                let sentence = "The device has found a better way to the server and takes it.";
+                self.wait(Trouble::passing("relink", sentence), now + wait, out);
+            }
+            Err(trouble) => {
+                online.look = Some(now + pause);
+                out.push(Output::Failed { connector, trouble });
+            }
+        }
+    }
+
+    /// The better way is tried beside the link that stands.
+    fn look_for_better(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let Some(better) = self.better() else {
+            return;
+        };
+        let patience = self.settings.connect_timeout + limits::HELLO_DEADLINE;
+        let pause = self.pause();
+        self.looked = Some(now);
+        self.look_within = None;
+        if let State::Online(online) = &mut self.state {
+            if std::mem::replace(&mut online.looking, true) {
+                // It has no end: the driver's own deadline failed.
+                online.looking = false;
+                online.look = Some(now + pause);
+                return;
+            }
+            online.look = Some(now + patience + patience / 2);
+            out.push(Output::Probe(better));
+        }
+    }
+
     fn network_changed(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.look_within = Some(LOOK_AFTER_CHANGE);
+        let look = self.next_look(now);
         match &mut self.state {
             State::Online(online) => {
                 online.number += 1;
                 online.next_ping = now + online.heartbeat;
                 online.silent_at = online.silent_at.min(now + PROBE);
+                if !online.looking {
+                    online.look = look;
+                }
                 let number = online.number;
                 out.push(Output::Send(Box::new(FromDevice::Ping(Beat { number }))));
             }
@@ -622,6 +840,10 @@ impl Machine {
                     online.next_ping = now + online.heartbeat;
                     let number = online.number;
                     out.push(Output::Send(Box::new(FromDevice::Ping(Beat { number }))));
+                }
+                if online.look.is_some_and(|due| due <= now) {
+                    online.look = None;
+                    self.look_for_better(now, out);
                 }
             }
             State::Connecting { .. }

@@ -63,6 +63,14 @@ impl Sim {
         slept
     }
 
+    fn ways(&mut self, preferred: &[bool], start: usize, leave: Option<&str>) -> &[Output] {
+        self.feed(Input::Ways {
+            preferred: preferred.to_vec(),
+            start,
+            leave: leave.map(str::to_owned),
+        })
+    }
+
     fn connect(&mut self) {
         assert!(self.connects(), "{:?}", self.out);
         self.feed(Input::Connected(Box::new(hello())));
@@ -544,10 +552,10 @@ fn ways_to_the_server_are_tried_in_turn_and_the_one_that_worked_comes_first() {
 #[test]
 fn a_way_that_is_added_or_taken_away_counts_from_the_next_attempt() {
     let mut sim = Sim::new();
-    sim.machine.set_connectors(2);
+    sim.ways(&[false, false], 0, None);
     sim.feed(Input::ConnectFailed(broken()));
     assert!(sim.out.contains(&Output::Connect(1)));
-    sim.machine.set_connectors(1);
+    sim.ways(&[false], 0, None);
     sim.feed(Input::ConnectFailed(broken()));
     sim.sleep();
     assert!(sim.out.contains(&Output::Connect(0)));

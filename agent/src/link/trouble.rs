@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use umbra_carrier::tls::TlsError;
+use umbra_carrier::ws::Closed;
+use umbra_protocol::gateway::read_close_reason;
 use umbra_protocol::link::Goodbye;
 use umbra_protocol::refusal::clip;
-use umbra_protocol::{Refusal, Remedy};
+use umbra_protocol::{Refusal, RefusalCode, Remedy};
 
 /// Why there is no link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Trouble {
     pub remedy: Remedy,
     /// When the server suggests to come back; not yet clamped.
     pub retry_after: Option<Duration>,
+    /// Whether only this way to the server is concerned: another one may work at once.
+    pub of_way: bool,
 }
 
 impl Trouble {
@@ -29,6 +33,7 @@ impl Trouble {
             sentence: clip(sentence.into()),
             remedy: Remedy::Retry,
             retry_after: None,
+            of_way: false,
         }
     }
 
@@ -47,6 +52,7 @@ impl Trouble {
             sentence: clip(refusal.sentence.clone()),
             remedy: refusal.code.remedy(),
             retry_after: seconds(refusal.retry_after_seconds),
+            of_way: false,
         }
     }
 
@@ -57,6 +63,25 @@ impl Trouble {
             ..Self::passing(
                 "goodbye",
                 format!("The server ended the link: {}", goodbye.sentence),
+            )
+        }
+    }
+
+    /// A gateway ended the connection. Whatever it says is not the server's word: it can delay the device, and no more.
+    pub fn of_gateway(closed: &Closed) -> Self {
+        let word = read_close_reason(&closed.reason).map(|refusal| refusal.code);
+        let code = match word {
+            Some(word) if word != RefusalCode::Unknown && word.remedy() == Remedy::Retry => {
+                word.as_str()
+            }
+            Some(_) | None => "gateway_closed",
+        };
+        Self {
+            retry_after: closed.retry_after,
+            of_way: true,
+            ..Self::passing(
+                code,
+                format!("The gateway ended the connection: {}", closed.sentence()),
             )
         }
     }

@@ -111,7 +111,7 @@ fn read(value: &DeValue<'_>) -> Option<Value> {
 pub(super) fn write(values: &BTreeMap<String, Value>) -> String {
     let mut text = String::from(
         "# Parameters that were set on this device. “umbra-agent registry set NAME VALUE” writes here; a change by hand is\n\
-         # taken over at the next “umbra-agent registry list” or at SIGHUP.\n",
+         # taken over within seconds.\n",
     );
     for (name, value) in values {
         let value = match value {

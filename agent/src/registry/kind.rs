@@ -39,8 +39,10 @@ pub enum Kind {
     },
     /// Environment variables, `NAME=VALUE`.
     Environment,
-    /// IP addresses, one at least.
+    /// IP addresses.
     Addresses,
+    /// A file by its absolute path, or nothing.
+    File,
     /// Where a VNC server is.
     Upstream,
 }
@@ -89,6 +91,9 @@ impl Kind {
             (Kind::Upstream, Value::Text(text)) => {
                 is_plain(text) && Upstream::parse(text).is_some()
             }
+            (Kind::File, Value::Text(text)) => {
+                is_plain(text) && (text.is_empty() || text.starts_with('/'))
+            }
             (Kind::Program { optional }, Value::List(items)) => {
                 are_plain(items)
                     && items
@@ -99,9 +104,7 @@ impl Kind {
                 are_plain(items) && items.iter().all(|item| is_variable(item))
             }
             (Kind::Addresses, Value::List(items)) => {
-                !items.is_empty()
-                    && items.len() <= LIST_MAX
-                    && items.iter().all(|item| item.parse::<IpAddr>().is_ok())
+                items.len() <= LIST_MAX && items.iter().all(|item| item.parse::<IpAddr>().is_ok())
             }
             (
                 Kind::Bool
@@ -112,6 +115,7 @@ impl Kind {
                 | Kind::Program { .. }
                 | Kind::Environment
                 | Kind::Addresses
+                | Kind::File
                 | Kind::Upstream,
                 Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_),
             ) => false,
@@ -137,7 +141,8 @@ impl Kind {
                 "a list: a program by its absolute path, then its arguments".to_owned()
             }
             Kind::Environment => "a list of NAME=VALUE".to_owned(),
-            Kind::Addresses => "a list of IP addresses, one at least".to_owned(),
+            Kind::Addresses => "a list of IP addresses".to_owned(),
+            Kind::File => "a file by its absolute path, or empty".to_owned(),
             Kind::Upstream => "spawn, tcp:127.0.0.1:PORT, tcp:[::1]:PORT or unix:/PATH".to_owned(),
         }
     }
@@ -155,7 +160,7 @@ impl Kind {
                 _ => return Err(self.accepts()),
             },
             Kind::Int { .. } => Value::Int(one()?.parse().map_err(|_| self.accepts())?),
-            Kind::Text { .. } | Kind::Choice(_) | Kind::Host | Kind::Upstream => {
+            Kind::Text { .. } | Kind::Choice(_) | Kind::Host | Kind::File | Kind::Upstream => {
                 Value::Text(one()?.to_owned())
             }
             // One empty word is how an empty list is typed.
@@ -174,7 +179,9 @@ impl Kind {
         match self {
             Kind::Bool => "bool",
             Kind::Int { .. } => "number",
-            Kind::Text { .. } | Kind::Choice(_) | Kind::Host | Kind::Upstream => "text",
+            Kind::Text { .. } | Kind::Choice(_) | Kind::Host | Kind::File | Kind::Upstream => {
+                "text"
+            }
             Kind::Program { .. } | Kind::Environment | Kind::Addresses => "list",
         }
     }

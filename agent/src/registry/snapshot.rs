@@ -10,6 +10,7 @@ use umbra_vnc_proxy::upstream;
 
 use super::kind::Upstream;
 use super::table;
+use crate::link::{NetworkSettings, ProxyChoice};
 
 /// All parameters at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Snapshot {
     pub vnc: Vnc,
     /// The link.
     pub manager: Manager,
+    /// The way out of the device's network.
+    pub network: NetworkSettings,
     /// Limits of sessions.
     pub session: SessionLimits,
     /// The question to the person at the device.
@@ -94,6 +97,19 @@ pub enum Ranking {
     Icg,
 }
 
+/// Whether the device goes through gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gateways {
+    /// Nobody has said: all ways are tried, and a direct one is preferred where the server answers.
+    Automatic,
+    /// Somebody has switched them on: they are tried first.
+    First,
+    /// Somebody has switched them on, but wants the direct way where the server answers.
+    Second,
+    /// Somebody has switched them off.
+    Off,
+}
+
 /// The link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manager {
@@ -103,8 +119,8 @@ pub struct Manager {
     pub connectors: Vec<Connector>,
     /// Which connectors are tried.
     pub ranking: Ranking,
-    /// Whether gateways are tried.
-    pub enable_icg: bool,
+    /// Whether the device goes through gateways.
+    pub gateways: Gateways,
     /// Longest pause between two attempts.
     pub reconnect_interval: Duration,
     /// How long one attempt may take.
@@ -226,6 +242,42 @@ impl Values<'_> {
             .collect()
     }
 
+    fn gateways(&self) -> Gateways {
+        // Whether somebody has said it is more than what is in force: the default takes no side.
+        match (self.effective)("system.remotemanager.enable_icg") {
+            Some(Value::Bool(true)) if self.bool("system.remotemanager.icg_try_ums_connect") => {
+                Gateways::Second
+            }
+            Some(Value::Bool(true)) => Gateways::First,
+            Some(Value::Bool(false)) => Gateways::Off,
+            Some(Value::Int(_) | Value::Text(_) | Value::List(_)) | None => Gateways::Automatic,
+        }
+    }
+
+    fn network(&self) -> NetworkSettings {
+        let proxy = match self.text("umbra.proxy.mode").as_str() {
+            "manual" => ProxyChoice::Manual {
+                socks5: self.text("umbra.proxy.type") == "socks5",
+                host: self.text("umbra.proxy.host"),
+                port: self.number("umbra.proxy.port"),
+                user: self.text("umbra.proxy.user"),
+                password: Some(self.text("umbra.proxy.password"))
+                    .filter(|password| !password.is_empty())
+                    .map(Secret::new),
+                no_proxy: self.text("umbra.proxy.no_proxy"),
+            },
+            "environment" => ProxyChoice::Environment,
+            _ => ProxyChoice::None,
+        };
+        NetworkSettings {
+            proxy,
+            ca_file: self.text("umbra.proxy.ca_file"),
+            bundle_file: self.text("umbra.icg.bundle_file"),
+            ping: self.seconds("system.icg.websocket.pingpong_interval"),
+            silence: self.seconds("system.icg.websocket.network_timeout"),
+        }
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         let required = self.bool("umbra.consent.required");
         let unattended = if required {
@@ -273,10 +325,11 @@ impl Values<'_> {
                     "icg" => Ranking::Icg,
                     _ => Ranking::All,
                 },
-                enable_icg: self.bool("system.remotemanager.enable_icg"),
+                gateways: self.gateways(),
                 reconnect_interval: self.seconds("system.remotemanager.reconnect_interval"),
                 connect_timeout: self.seconds("system.remotemanager.connect_timeout"),
             },
+            network: self.network(),
             session: SessionLimits {
                 idle: self.limit("umbra.session.idle_limit"),
                 total: self.limit("umbra.session.total_limit"),

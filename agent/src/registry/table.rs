@@ -233,7 +233,96 @@ pub static TABLE: &[Parameter] = &[
         "system.remotemanager.enable_icg",
         Kind::Bool,
         Bool(false),
-        "Whether connectors of the kind icg are tried.",
+        "Whether the device goes through a gateway. On: gateways are tried first. Off: only direct ways. While nobody has set it, \
+         all ways are tried, and a direct one is taken as soon as the server answers there.",
+    ),
+    field(
+        "system.remotemanager.icg_try_ums_connect",
+        Kind::Bool,
+        Bool(false),
+        "Whether a device whose gateway is switched on still takes a direct way when the server answers there.",
+    ),
+    field(
+        "system.icg.websocket.pingpong_interval",
+        Kind::Int { min: 5, max: 3_600 },
+        Int(120),
+        "Seconds of silence after which the connection to a gateway is checked with a ping.",
+    ),
+    field(
+        "system.icg.websocket.network_timeout",
+        Kind::Int { min: 1, max: 300 },
+        Int(30),
+        "Seconds without an answer to that ping after which the connection to a gateway is given up.",
+    ),
+    ours(
+        "umbra.icg.bundle_file",
+        Kind::File,
+        Text(""),
+        LocalOnly,
+        "File with public root certificates (PEM) that a gateway's own certificate may come from as well; empty for none. The \
+         server behind the gateway is checked against its pinned root in any case.",
+    ),
+    ours(
+        "umbra.proxy.mode",
+        Kind::Choice(&["none", "manual", "environment"]),
+        Text("none"),
+        LocalOnly,
+        "Whether the device reaches server and gateways through a proxy: not at all, through the one of umbra.proxy.host, or as \
+         the agent's environment says (https_proxy, all_proxy, no_proxy).",
+    ),
+    ours(
+        "umbra.proxy.type",
+        Kind::Choice(&["http", "socks5"]),
+        Text("http"),
+        Anywhere,
+        "What the proxy speaks: HTTP with CONNECT, or SOCKS5.",
+    ),
+    ours(
+        "umbra.proxy.host",
+        Kind::Host,
+        Text(""),
+        Anywhere,
+        "Host name or IP address of the proxy.",
+    ),
+    ours(
+        "umbra.proxy.port",
+        Kind::Int {
+            min: 1,
+            max: 65_535,
+        },
+        Int(3_128),
+        Anywhere,
+        "TCP port of the proxy.",
+    ),
+    ours(
+        "umbra.proxy.user",
+        Kind::Text { max: 128 },
+        Text(""),
+        Anywhere,
+        "User name for the proxy; empty means that it asks for none.",
+    ),
+    secret(ours(
+        "umbra.proxy.password",
+        Kind::Text { max: 128 },
+        Text(""),
+        Anywhere,
+        "Password for the proxy.",
+    )),
+    ours(
+        "umbra.proxy.no_proxy",
+        Kind::Text { max: 1_024 },
+        Text(""),
+        Anywhere,
+        "Hosts that are reached without the proxy, separated by commas: names (with all below), addresses, networks such as \
+         10.0.0.0/8, each also with a port.",
+    ),
+    ours(
+        "umbra.proxy.ca_file",
+        Kind::File,
+        Text(""),
+        LocalOnly,
+        "File with the root certificates (PEM) of a proxy that opens TLS; a gateway's certificate may come from them. What \
+         device and server say to each other stays closed to such a proxy.",
     ),
     ours(
         "umbra.vncserver.upstream",
@@ -269,7 +358,8 @@ pub static TABLE: &[Parameter] = &[
         Kind::Addresses,
         List(&["::"]),
         LocalOnly,
-        "IP addresses on which shadowing is accepted; :: means all, those of IPv4 included.",
+        "IP addresses on which shadowing is accepted; :: means all, those of IPv4 included. Without any, no port is open, and \
+         shadowing is accepted through a gateway only.",
     ),
     ours(
         "umbra.session.idle_limit",
@@ -464,7 +554,11 @@ mod tests {
         for parameter in TABLE {
             let dangerous = matches!(
                 parameter.kind,
-                Kind::Program { .. } | Kind::Environment | Kind::Upstream | Kind::Addresses
+                Kind::Program { .. }
+                    | Kind::Environment
+                    | Kind::Upstream
+                    | Kind::Addresses
+                    | Kind::File
             );
             if dangerous || parameter.name == "umbra.control.group" {
                 assert_eq!(parameter.who, Who::LocalOnly, "{}", parameter.name);

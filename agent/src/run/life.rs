@@ -17,7 +17,7 @@ use super::{DRAIN, LOOK, answer, dates};
 use crate::control::{self, Action, ErrorCode, Failure};
 use crate::enrolment::{self, EnrolRequest, Enrolled, Step};
 use crate::link::trouble::sentence;
-use crate::link::{LinkSettings, driver};
+use crate::link::{LinkSettings, Network, driver};
 use crate::registry::Snapshot;
 use crate::status::Stage;
 
@@ -211,11 +211,22 @@ impl Agent {
         let mut hello = self.hello();
         hello.intent = Intent::Enrol;
         let tls = identity.tls_identity();
+        let snapshot = self.registry.snapshot();
+        let network = match Network::new(&snapshot.network) {
+            Ok(network) => network,
+            Err(trouble) => {
+                self.board.update(|status| {
+                    status.go_because(Stage::NotEnrolled, trouble.sentence.as_str())
+                });
+                return Err(Failure::new(ErrorCode::Refused, trouble.to_string()));
+            }
+        };
         let applicant = enrolment::driver::Applicant {
             identity: &tls,
             device_id: identity.device_id(),
             hello,
-            connect_timeout: self.registry.snapshot().manager.connect_timeout,
+            connect_timeout: snapshot.manager.connect_timeout,
+            network,
             dates: dates(&self.config.clock),
         };
         let enrolled = enrolment::enroll(
@@ -250,7 +261,11 @@ impl Agent {
                 });
                 let code = match (&error, error.remedy()) {
                     (enrolment::EnrolError::Store(_), _) => ErrorCode::Disk,
-                    (enrolment::EnrolError::Connect { .. }, _) => ErrorCode::Unavailable,
+                    (
+                        enrolment::EnrolError::Connect { .. }
+                        | enrolment::EnrolError::Gateway { .. },
+                        _,
+                    ) => ErrorCode::Unavailable,
                     (_, Remedy::Retry) => ErrorCode::TryAgain,
                     (_, Remedy::AskPerson | Remedy::Stop) => ErrorCode::Refused,
                 };

@@ -2,17 +2,19 @@
 //! about the link.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
-use umbra_carrier::address::HostPort;
 use umbra_carrier::alpn;
 use umbra_carrier::tls::{ServerTrust, device_config};
-use umbra_protocol::enrolment::ConnectorKind;
+use umbra_protocol::enrolment::{Connector, ConnectorKind};
 use umbra_protocol::hello::{Hello, Intent, TicketKey, TrustAnchors, Welcome};
+use umbra_protocol::ids::ServerRoot;
 use umbra_protocol::link::CertificateFiled;
 use umbra_protocol::refusal::clip;
+use umbra_protocol::session::SessionTunnel;
 use umbra_protocol::settings::{Settings, SettingsApplied};
 use umbra_protocol::{FromDevice, Refusal, RefusalCode, Remedy, RunId};
 
@@ -21,13 +23,19 @@ use crate::commands::{Commands, proposal};
 use crate::enrolment::{Enrolled, roots};
 use crate::facts;
 use crate::identity::{self, DeviceIdentity};
+use crate::link::driver::Over;
 use crate::link::events::{Delivery, LinkStatus};
 use crate::link::trouble::sentence;
-use crate::link::{LinkHandle, Trouble, World};
+use crate::link::{Approach, LinkHandle, Network, Trouble, Way, Ways, World};
 use crate::os::Os;
 use crate::registry::Registry;
 use crate::session::Sessions;
-use crate::status::{Board, Moment, Server, Stage};
+use crate::status::{self, Board, Moment, Server, Stage};
+
+/// A gateway waits no longer for the two ends of a session.
+const TUNNEL_PATIENCE: Duration = Duration::from_secs(30);
+/// How much of why one way does not work is told where there are several.
+const SHARE: usize = 200;
 
 /// What the agent's parts share. Clones are one agent.
 #[derive(Clone)]
@@ -71,6 +79,10 @@ pub(super) struct Management {
     agent: Agent,
     enrolled: Mutex<Enrolled>,
     link: watch::Receiver<Option<LinkHandle>>,
+    /// The way that led to a welcome last; what else is dialled goes over the same one.
+    over: Option<Way>,
+    /// All ways, and why some did not work last.
+    seen: Vec<(Way, Option<Trouble>)>,
 }
 
 impl Management {
@@ -84,6 +96,8 @@ impl Management {
             agent,
             enrolled: Mutex::new(enrolled),
             link,
+            over: None,
+            seen: Vec::new(),
         };
         (management, sender)
     }
@@ -106,8 +120,19 @@ impl Management {
     }
 
     /// Keeps what the server says about itself, if a device that keeps it can come back.
-    fn learn(&mut self, anchors: Option<TrustAnchors>, device_name: Option<String>) {
+    fn learn(
+        &mut self,
+        anchors: Option<TrustAnchors>,
+        device_name: Option<String>,
+        over: Option<&Over>,
+    ) {
         let mut learnt = self.enrolled().clone();
+        if let Some(over) = over {
+            learnt.last_good = Some(over.way.connector());
+            if !over.names.is_empty() {
+                learnt.server_names.clone_from(&over.names);
+            }
+        }
         if let Some(anchors) = anchors {
             if anchors.ticket_keys.is_empty() || self.config_for(&anchors).is_err() {
                 warn!(
@@ -145,6 +170,93 @@ impl Management {
         // In force in any case: after the next start the device learns it again.
         self.agent.trust(learnt.anchors.ticket_keys.clone());
         *self.enrolled() = learnt;
+    }
+
+    /// The device's end of a rendezvous, at the gateway that the link goes through.
+    fn tunnel(&self, tunnel: SessionTunnel) {
+        let session = tunnel.session;
+        let way = self
+            .over
+            .clone()
+            .filter(|way| way.kind == ConnectorKind::Icg);
+        let Some(way) = way else {
+            warn!(%session, "a session waits at a gateway, and the link goes through none");
+            return;
+        };
+        let approach = match self.approach() {
+            Ok(approach) => approach,
+            Err(trouble) => {
+                warn!(%session, cause = trouble.sentence, "the way to the gateway is not usable");
+                return;
+            }
+        };
+        let host = way.address.host().to_owned();
+        let patience =
+            Duration::from_secs(u64::from(tunnel.expires_in_seconds)).min(TUNNEL_PATIENCE);
+        let dial = async move {
+            approach
+                .tunnel(&way, &tunnel, patience)
+                .await
+                .map_err(|error| error.trouble(&way))
+        };
+        self.agent.sessions.tunnel(session, host, dial);
+    }
+
+    /// What people may see of each way.
+    fn show_ways(&self, in_use: Option<&Way>) {
+        let snapshot = self.agent.registry.snapshot();
+        let network = Network::new(&snapshot.network).ok();
+        let ways = self
+            .seen
+            .iter()
+            .map(|(way, trouble)| status::Way {
+                kind: way.word().to_owned(),
+                address: way.address.to_string(),
+                proxy: network
+                    .as_ref()
+                    .and_then(|network| network.proxy_name(way.address.host(), way.address.port())),
+                in_use: in_use.is_some_and(|used| used.is_same_place(way)),
+                code: trouble.as_ref().map(|trouble| trouble.code.clone()),
+                trouble: trouble.as_ref().map(|trouble| trouble.sentence.clone()),
+            })
+            .collect();
+        let warning = in_use.and_then(|used| self.second_best(used));
+        self.agent.board.update(|status| {
+            status.ways = ways;
+            status.warn("way", warning);
+        });
+    }
+
+    /// A sentence where the device goes another way than somebody has decided.
+    fn second_best(&self, used: &Way) -> Option<String> {
+        let ways = self.ways();
+        let wanted = ways.preferred.filter(|_| ways.decided)?;
+        if used.kind == wanted {
+            return None;
+        }
+        let (way, trouble) = self.seen.iter().find_map(|(way, trouble)| {
+            Some((way, trouble.as_ref()?)).filter(|_| way.kind == wanted)
+        })?;
+        Some(format!(
+            "The device can't go {}: {} It goes {} for now, and keeps trying.",
+            way.described(),
+            trouble.sentence,
+            used.described()
+        ))
+    }
+
+    /// Why no way works, where there are several.
+    fn all_troubles(&self) -> Option<String> {
+        let failed: Vec<String> = self
+            .seen
+            .iter()
+            .filter_map(|(way, trouble)| {
+                let mut told = trouble.as_ref()?.sentence.clone();
+                told.truncate(told.floor_char_boundary(SHARE));
+                Some(format!("{way}: {}", told.trim_end_matches('.')))
+            })
+            .collect();
+        (failed.len() > 1).then(|| format!("No way to the server works. {}.", failed.join(". ")))
     }
 
     fn settings(&self, settings: Settings) -> Vec<FromDevice> {
@@ -249,18 +361,49 @@ impl World for Management {
         self.agent.hello()
     }
 
-    fn connectors(&self) -> Vec<HostPort> {
+    fn ways(&self) -> Ways {
         self.enrolled()
             .ways(&self.agent.registry.snapshot().manager)
     }
 
-    fn tls(&self) -> Result<Arc<ClientConfig>, Trouble> {
-        let anchors = self.enrolled().anchors.clone();
-        self.config_for(&anchors)
+    fn approach(&self) -> Result<Approach, Trouble> {
+        let snapshot = self.agent.registry.snapshot();
+        let enrolled = self.enrolled().clone();
+        let pinned = enrolled.roots().map_err(|error| unusable(&error))?;
+        let server = pinned
+            .first()
+            .map(|root| ServerRoot::of_certificate(root))
+            .ok_or_else(|| Trouble::lasting("bad_roots", "No root of the server is pinned."))?;
+        Ok(Approach {
+            network: Network::new(&snapshot.network)?,
+            tls: self.config_for(&enrolled.anchors)?,
+            trust: ServerTrust::PinnedRoots(pinned),
+            dates: dates(&self.agent.config.clock),
+            server,
+            label: self.agent.identity.borrow().unit_id().to_string(),
+            names: enrolled.names(&snapshot.manager),
+        })
     }
 
-    fn welcomed(&mut self, welcome: Welcome) -> Vec<FromDevice> {
-        self.learn(Some(welcome.anchors), Some(welcome.device_name));
+    fn adopt(&mut self, connectors: Vec<Connector>, names: Vec<String>) -> Result<(), String> {
+        let mut next = self
+            .enrolled()
+            .moved(connectors)
+            .map_err(|error| sentence(&error))?;
+        if !names.is_empty() {
+            next.server_names = names;
+        }
+        let config = &self.agent.config;
+        // Not in force before it is on the disk: after a power cut there is the old list or the new one.
+        next.store(&config.paths, &config.files)
+            .map_err(|error| sentence(&error))?;
+        *self.enrolled() = next;
+        Ok(())
+    }
+
+    fn welcomed(&mut self, welcome: Welcome, over: &Over) -> Vec<FromDevice> {
+        self.over = Some(over.way.clone());
+        self.learn(Some(welcome.anchors), Some(welcome.device_name), Some(over));
         let mut due: Vec<FromDevice> = self
             .agent
             .sessions
@@ -297,25 +440,31 @@ impl World for Management {
             }
             Delivery::ResultFiled(id) => self.agent.commands.filed(id),
             Delivery::SessionRequest(request) => self.agent.sessions.announce(request),
-            Delivery::SessionTunnel(tunnel) => {
-                warn!(session = %tunnel.session, "a session waits at a gateway, and this agent cannot go there");
-            }
+            Delivery::SessionTunnel(tunnel) => self.tunnel(tunnel),
             Delivery::SessionEnd(end) => self.agent.sessions.end_by_server(&end),
             Delivery::RecordFiled(session) => self.agent.sessions.filed(session),
-            Delivery::Anchors(anchors) => self.learn(Some(anchors), None),
+            Delivery::Anchors(anchors) => self.learn(Some(anchors), None, None),
             Delivery::CertificateFiled(filed) => self.certificate_filed(filed),
             Delivery::Refused(refusal) => self.refused(&refusal),
         }
         Vec::new()
     }
 
-    fn status(&mut self, link: LinkStatus, connector: Option<&HostPort>) {
+    fn ways_seen(&mut self, ways: Vec<(Way, Option<Trouble>)>) {
+        self.seen = ways;
+        let online = self.agent.board.now().stage == Stage::Online;
+        let in_use = self.over.clone().filter(|_| online);
+        self.show_ways(in_use.as_ref());
+    }
+
+    fn status(&mut self, link: LinkStatus, way: Option<&Way>) {
         let enrolled = self.enrolled().clone();
         let server = Server {
-            address: HostPort::new(&enrolled.host, enrolled.port)
-                .map_or(enrolled.host, |address| address.to_string()),
+            address: enrolled.server_address(),
             device_name: enrolled.device_name,
         };
+        let online = matches!(link, LinkStatus::Online { .. });
+        let troubles = self.all_troubles();
         let allowed = self.agent.registry.snapshot().manager.allowed;
         self.agent.board.update(|status| {
             status.server = Some(server);
@@ -334,30 +483,23 @@ impl World for Management {
                     if let Some(server) = &mut status.server {
                         server.device_name = clip(device_name);
                     }
-                    status.connector = connector
-                        .map(|way| format!("{} {way}", kind_of(&enrolled.connectors, way)));
+                    status.connector = way.map(ToString::to_string);
                 }
                 LinkStatus::Waiting { trouble, until } => {
                     let stage = match trouble.remedy {
                         Remedy::Retry => Stage::Waiting,
                         Remedy::AskPerson | Remedy::Stop => Stage::Refused,
                     };
-                    status.go_because(stage, trouble.sentence);
+                    let cause = troubles
+                        .filter(|_| trouble.of_way)
+                        .unwrap_or(trouble.sentence);
+                    status.go_because(stage, cause);
                     status.code = Some(trouble.code);
                     let wait = until.as_secs().saturating_sub(crate::clock::uptime());
                     status.next_attempt = Some(Moment::in_seconds(wait));
                 }
             }
         });
-    }
-}
-
-fn kind_of(connectors: &[umbra_protocol::enrolment::Connector], way: &HostPort) -> &'static str {
-    let found = connectors
-        .iter()
-        .find(|connector| connector.address == way.host() && connector.port == way.port());
-    match found.map(|connector| connector.kind) {
-        Some(ConnectorKind::Icg) => "icg",
-        Some(ConnectorKind::Ums) | None => "ums",
+        self.show_ways(way.filter(|_| online));
     }
 }

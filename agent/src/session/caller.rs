@@ -1,6 +1,7 @@
 //! One caller from the first byte to the record: reads and writes for the machine that decides, and carries the session. It holds
 //! no opinion of its own on who may come in.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
+use umbra_carrier::io::BoxIo;
 use umbra_protocol::refusal::clip;
 use umbra_protocol::session::{SessionRecord, SessionRequest, SessionStarted};
 use umbra_vnc_proxy::device_end::{self, SessionOptions};
@@ -51,11 +53,37 @@ impl Drop for Attended {
     }
 }
 
+/// Where a caller comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// To the device's port.
+    Address(IpAddr),
+    /// Through this gateway.
+    Gateway(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Gateway(host) => write!(f, "gateway {host}"),
+        }
+    }
+}
+
+/// A caller's connection, before anything was said.
+pub(super) enum Arrival {
+    /// On the device's port: it may be anybody, and speak anything.
+    Port(TcpStream),
+    /// One end of a tunnel: it speaks TLS, or is nobody.
+    Tunnel(BoxIo),
+}
+
 /// Attends to a caller until it is gone.
 pub(super) async fn attend(
     attended: Attended,
-    stream: TcpStream,
-    from: IpAddr,
+    arrival: Arrival,
+    from: Origin,
     place: PendingGuard,
 ) {
     let shared = Arc::clone(&attended.shared);
@@ -67,7 +95,7 @@ pub(super) async fn attend(
             debug!(%from, "a caller that dawdled made room for another");
             None
         }
-        welcomed = meeting::meet(&shared, stream, from) => welcomed,
+        welcomed = meeting::meet(&shared, arrival, &from) => welcomed,
     };
     let Some((caller, line, dialect)) = welcomed else {
         return;
@@ -91,7 +119,7 @@ pub(super) async fn attend(
 
 /// The connection to a caller.
 pub(super) enum Line {
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<BoxIo>>),
     Plain(TcpStream),
 }
 
@@ -114,7 +142,7 @@ async fn of<T>(task: &mut Task<T>) -> T {
 struct Visit {
     shared: Arc<Shared>,
     snapshot: Arc<Snapshot>,
-    from: IpAddr,
+    from: Origin,
     plain: bool,
     line: Line,
     dialect: Dialect,
@@ -256,7 +284,7 @@ impl Visit {
             place.authenticated();
         }
         let instances = self.snapshot.vnc.instances;
-        let (from, plain) = (self.from, self.plain);
+        let (from, plain) = (self.from.to_string(), self.plain);
         let admission = self
             .shared
             .change(|table| table.admit(&request, from, plain, instances));

@@ -131,7 +131,8 @@ async fn accept(listener: &TcpListener, sessions: &Sessions, gate: &Gate) {
         let from = from.ip().to_canonical();
         let place = gate.admit_from(from);
         let attended = caller::Attended::new(&sessions.shared);
-        tokio::spawn(async move { caller::attend(attended, stream, from, place).await });
+        let (arrival, origin) = (caller::Arrival::Port(stream), caller::Origin::Address(from));
+        tokio::spawn(async move { caller::attend(attended, arrival, origin, place).await });
     })
     .await;
 }

@@ -1,13 +1,13 @@
 //! The first seconds with a caller: who it is and how it speaks. Whoever is not to be talked to is gone afterwards, and has not
 //! got a byte unless it spoke TLS.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{debug, info};
+use umbra_carrier::io::boxed;
 use umbra_protocol::SessionId;
 use umbra_protocol::secret::Secret;
 use umbra_protocol::session::{CallerRefused, Permissions, Presented, SessionRequest};
@@ -17,7 +17,7 @@ use umbra_vnc_proxy::device_end;
 use umbra_vnc_proxy::first_bytes::{Opening, sniff};
 use umbra_vnc_proxy::preface::Dialect;
 
-use super::caller::{ANSWER_DEADLINE, Line};
+use super::caller::{ANSWER_DEADLINE, Arrival, Line, Origin};
 use super::machine::{Caller, Turned};
 use super::{Shared, Trust, lock, tickets};
 
@@ -29,38 +29,20 @@ const SILENCE_OF_A_VIEWER: Duration = Duration::from_millis(1_500);
 /// Finds out who calls. Whoever is not to be talked to is gone afterwards, without a byte where it did not speak TLS.
 pub(super) async fn meet(
     shared: &Arc<Shared>,
-    stream: TcpStream,
-    from: IpAddr,
+    arrival: Arrival,
+    from: &Origin,
 ) -> Option<(Caller, Line, Dialect)> {
     let deadline = Instant::now() + STRANGER_DEADLINE;
-    let secure_mode = shared.registry.snapshot().vnc.secure_mode;
-    let wait = if secure_mode {
-        STRANGER_DEADLINE
-    } else {
-        SILENCE_OF_A_VIEWER
+    let stream = match arrival {
+        // Nobody greets a plain viewer through a tunnel, whatever the parameters say about the port.
+        Arrival::Tunnel(stream) => stream,
+        Arrival::Port(stream) => match at_the_port(shared, stream, from).await? {
+            AtThePort::Tls(stream) => boxed(stream),
+            AtThePort::Viewer(stream) => {
+                return Some((plain(from)?, Line::Plain(stream), Dialect::Legacy));
+            }
+        },
     };
-    match sniff(&stream, wait).await {
-        Opening::Tls => {}
-        Opening::PlainViewer if !secure_mode => {
-            return Some((plain(from)?, Line::Plain(stream), Dialect::Legacy));
-        }
-        Opening::PlainViewer => {
-            info!(%from, "a plain viewer was not greeted: only encrypted sessions are accepted");
-            let sentence =
-                "A plain VNC viewer was not greeted: only encrypted sessions are accepted.";
-            report(
-                shared,
-                from,
-                Refusal::new(RefusalCode::SecureModeRequired, sentence),
-            );
-            return None;
-        }
-        Opening::Garbage => {
-            debug!(%from, "a caller spoke neither TLS nor RFB");
-            return None;
-        }
-        Opening::Closed => return None,
-    }
     let Some(trust) = lock(&shared.trust).clone() else {
         debug!(%from, "a caller came before the device had an identity");
         return None;
@@ -103,8 +85,44 @@ pub(super) async fn meet(
     }
 }
 
+/// What spoke, or waited, at the device's port.
+enum AtThePort {
+    Tls(TcpStream),
+    /// A plain viewer that may be greeted.
+    Viewer(TcpStream),
+}
+
+async fn at_the_port(shared: &Arc<Shared>, stream: TcpStream, from: &Origin) -> Option<AtThePort> {
+    let secure_mode = shared.registry.snapshot().vnc.secure_mode;
+    let wait = if secure_mode {
+        STRANGER_DEADLINE
+    } else {
+        SILENCE_OF_A_VIEWER
+    };
+    match sniff(&stream, wait).await {
+        Opening::Tls => Some(AtThePort::Tls(stream)),
+        Opening::PlainViewer if !secure_mode => Some(AtThePort::Viewer(stream)),
+        Opening::PlainViewer => {
+            info!(%from, "a plain viewer was not greeted: only encrypted sessions are accepted");
+            let sentence =
+                "A plain VNC viewer was not greeted: only encrypted sessions are accepted.";
+            report(
+                shared,
+                from,
+                Refusal::new(RefusalCode::SecureModeRequired, sentence),
+            );
+            None
+        }
+        Opening::Garbage => {
+            debug!(%from, "a caller spoke neither TLS nor RFB");
+            None
+        }
+        Opening::Closed => None,
+    }
+}
+
 /// Tells the server whom the device turned away by itself, if the link stands.
-fn report(shared: &Shared, from: IpAddr, refusal: Refusal) {
+fn report(shared: &Shared, from: &Origin, refusal: Refusal) {
     if let Some(link) = shared.current_link() {
         let from = from.to_string();
         link.tell(CallerRefused { from, refusal });
@@ -133,7 +151,7 @@ fn known(shared: &Shared, trust: &Trust, preface: Preface) -> Result<Caller, Ref
     }
 }
 
-fn plain(from: IpAddr) -> Option<Caller> {
+fn plain(from: &Origin) -> Option<Caller> {
     let mut id = [0; 16];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut id).ok()?;
     Some(Caller::Plain {

@@ -12,27 +12,33 @@ pub mod table;
 pub mod tickets;
 mod vnc_server;
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
+use umbra_carrier::io::BoxIo;
 use umbra_protocol::SessionId;
 use umbra_protocol::hello::TicketKey;
 use umbra_protocol::session::{SessionEnd, SessionRecord, SessionRequest};
+use umbra_vnc_proxy::gate::Gate;
 use umbra_vnc_proxy::tls::device_server_config;
 
 use crate::files::FileError;
 use crate::identity::DeviceIdentity;
-use crate::link::LinkHandle;
+use crate::link::{LinkHandle, Trouble};
 use crate::registry::Registry;
 use crate::status::Board;
 use machine::Consent;
 use records::Records;
 use table::{Ending, Table};
 use tickets::{Bearer, Seen};
+
+/// Callers through a gateway that are under way at the same time; more than sessions that could run.
+const TUNNELS: usize = 16;
 
 /// What callers are checked against and served with.
 #[derive(Clone)]
@@ -50,6 +56,9 @@ struct Shared {
     seen: Mutex<Seen>,
     trust: Mutex<Option<Trust>>,
     link: Mutex<Option<LinkHandle>>,
+    /// Callers through a gateway who have not proven anything yet. They have places of their own: a flood on the port keeps none of
+    /// them out, and they can only come when the server has said so.
+    tunnels: Gate,
     /// How many callers and sessions there are, for the drain.
     attended: watch::Sender<usize>,
     stopping: watch::Sender<bool>,
@@ -79,6 +88,7 @@ impl Sessions {
                 seen: Mutex::default(),
                 trust: Mutex::new(None),
                 link: Mutex::new(None),
+                tunnels: Gate::new(TUNNELS),
                 attended: watch::Sender::new(0),
                 stopping: watch::Sender::new(false),
                 port: watch::Sender::new(None),
@@ -125,6 +135,44 @@ impl Sessions {
     /// The server says that a session is coming.
     pub fn announce(&self, request: SessionRequest) {
         self.change(|table| table.announce(request));
+    }
+
+    /// The console of an announced session waits at a gateway: `dial` leads there. Its end of the tunnel is a caller like any other,
+    /// but for speaking TLS in any case.
+    pub fn tunnel<F>(&self, session: SessionId, gateway: String, dial: F)
+    where
+        F: Future<Output = Result<BoxIo, Trouble>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        if !shared.registry.snapshot().vnc.enabled {
+            info!(%session, "a session waits at a gateway, but shadowing is switched off");
+            return;
+        }
+        if !lock(&shared.table).expects(session) {
+            warn!(%session, "a session waits at a gateway that was never announced");
+            return;
+        }
+        // Counted before the dialling: however many the server names, no more are under way.
+        let place = shared.tunnels.admit();
+        let attended = caller::Attended::new(&shared);
+        tokio::spawn(async move {
+            let dialled = tokio::select! {
+                biased;
+                () = place.revoked() => return,
+                dialled = dial => dialled,
+            };
+            match dialled {
+                Ok(stream) => {
+                    info!(%session, gateway, "dialled the session's gateway");
+                    let origin = caller::Origin::Gateway(gateway);
+                    let arrival = caller::Arrival::Tunnel(stream);
+                    caller::attend(attended, arrival, origin, place).await;
+                }
+                Err(trouble) => {
+                    warn!(%session, gateway, code = trouble.code, cause = trouble.sentence, "the session's gateway was not reached");
+                }
+            }
+        });
     }
 
     /// The server wants a session to end.

@@ -2,7 +2,6 @@
 //! it never decides who may come in.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 use tokio::sync::{mpsc, watch};
 use umbra_protocol::session::SessionRequest;
@@ -102,11 +101,18 @@ impl Table {
         self.announced.push_back((request, Moment::now()));
     }
 
+    /// Whether the server has said that this session is coming, and nobody has come for it yet.
+    pub fn expects(&self, session: SessionId) -> bool {
+        self.announced
+            .iter()
+            .any(|(known, _)| known.session == session)
+    }
+
     /// Takes a place if fewer than so many are taken.
     pub fn admit(
         &mut self,
         request: &SessionRequest,
-        from: IpAddr,
+        from: String,
         plain: bool,
         instances: usize,
     ) -> Option<Admission> {
@@ -255,7 +261,6 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
 
     use umbra_protocol::session::Permissions;
 
@@ -275,12 +280,7 @@ mod tests {
     }
 
     fn admit(table: &mut Table, number: u8, plain: bool, instances: usize) -> Option<Admission> {
-        table.admit(
-            &request(number),
-            Ipv4Addr::LOCALHOST.into(),
-            plain,
-            instances,
-        )
+        table.admit(&request(number), "127.0.0.1".to_owned(), plain, instances)
     }
 
     fn vnc() -> Vnc {

@@ -4,7 +4,6 @@
 mod sentence;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -94,6 +93,27 @@ pub struct Server {
     pub device_name: String,
 }
 
+/// A way to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// `ums` for a direct one, `icg` for one through a gateway.
+    pub kind: String,
+    /// The server itself, or the gateway, `HOST:PORT`.
+    pub address: String,
+    /// The proxy on the way there, without credentials.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// Whether the link stands on it.
+    #[serde(default)]
+    pub in_use: bool,
+    /// Stable code of why it did not work last.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// Why it did not work last, as a sentence.
+    #[serde(default)]
+    pub trouble: Option<String>,
+}
+
 /// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,9 +141,9 @@ pub struct Session {
     pub stage: SessionStage,
     /// Since when it is there.
     pub since: Moment,
-    /// Where the operator's end is, once it has connected.
+    /// Where the operator's end is, once it has connected: an IP address, or the gateway that it comes through.
     #[serde(default)]
-    pub from: Option<IpAddr>,
+    pub from: Option<String>,
 }
 
 /// A question to the person at the device.
@@ -177,6 +197,9 @@ pub struct Status {
     /// The connector in use, as `ums HOST:PORT`.
     #[serde(default)]
     pub connector: Option<String>,
+    /// All ways to the server that the parameters allow, in the order in which they are tried.
+    #[serde(default)]
+    pub ways: Vec<Way>,
     /// The port on which shadowing is accepted, while it is.
     #[serde(default)]
     pub shadow_port: Option<u16>,
@@ -206,6 +229,7 @@ impl Default for Status {
             identity: None,
             server: None,
             connector: None,
+            ways: Vec::new(),
             shadow_port: None,
             sessions: Vec::new(),
             consents: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use umbra_protocol::refusal::clip;
 
-use super::{Moment, Session, SessionStage, Stage, Status};
+use super::{Moment, Session, SessionStage, Stage, Status, Way};
 use crate::clock;
 
 impl Stage {
@@ -118,6 +118,9 @@ impl Status {
         if let Some(connector) = &self.connector {
             let _ = writeln!(text, "  connected by   {connector}");
         }
+        for way in &self.ways {
+            let _ = writeln!(text, "  way            {}", way_line(way));
+        }
         for session in &self.sessions {
             let _ = writeln!(text, "  session        {}", session_line(session));
         }
@@ -144,6 +147,24 @@ impl Status {
         }
         text
     }
+}
+
+fn way_line(way: &Way) -> String {
+    let mut line = match way.kind.as_str() {
+        "icg" => format!("through the gateway {}", way.address),
+        _ => format!("directly to {}", way.address),
+    };
+    if let Some(proxy) = &way.proxy {
+        let _ = write!(line, " by the proxy {proxy}");
+    }
+    match (&way.trouble, way.in_use) {
+        (_, true) => line.push_str(": in use"),
+        (Some(trouble), false) => {
+            let _ = write!(line, ": {}", clip(trouble.clone()));
+        }
+        (None, false) => {}
+    }
+    line
 }
 
 fn session_line(session: &Session) -> String {
