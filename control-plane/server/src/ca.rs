@@ -15,10 +15,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use umbra_carrier::tls::{IdentityError, TlsIdentity};
 use umbra_carrier::x509::{CertificateError, CertificateFacts};
-use umbra_protocol::Fingerprint;
 use umbra_protocol::hello::TrustAnchors;
 use umbra_protocol::ids::{from_hex, to_hex};
 use umbra_protocol::ticket::TicketSigner;
+use umbra_protocol::{Fingerprint, Secret};
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
@@ -77,9 +77,46 @@ pub struct Authority {
     pub root_pem: String,
     /// Signs session tickets.
     pub signer: TicketSigner,
+    /// What this server shows to its gateways, which know this very certificate.
+    pub uplink: TlsIdentity,
+    files: CaFiles,
+}
+
+/// A chain and a key that were just made for somebody else; the key is kept nowhere.
+#[derive(Debug)]
+pub struct Issued {
+    /// Its certificate and the root, PEM.
+    pub chain: String,
+    /// Its key, PEM.
+    pub key: Secret,
+    /// Until when the certificate is valid.
+    pub until: i64,
 }
 
 impl Authority {
+    /// The uplink certificate, PEM.
+    pub fn uplink_pem(&self) -> String {
+        to_pem("CERTIFICATE", self.uplink.certificate())
+    }
+
+    /// Makes a certificate for a server under these names; nothing, where an imported chain without its CA's key is in use.
+    pub fn issue(&self, hosts: &[String], now: i64) -> Result<Option<Issued>, CaError> {
+        if !self.files.authority.exists() {
+            return Ok(None);
+        }
+        let authority = files::read_private(&self.files.authority)?;
+        let Made {
+            certificate,
+            root,
+            key,
+        } = make_signed(&authority, hosts, now)?;
+        Ok(Some(Issued {
+            chain: to_pem("CERTIFICATE", &certificate) + &to_pem("CERTIFICATE", &root),
+            key: Secret::new(key.serialize_pem()),
+            until: now + SERVER_DAYS * DAY,
+        }))
+    }
+
     /// What devices are told to trust.
     pub fn anchors(&self) -> TrustAnchors {
         TrustAnchors {
@@ -100,6 +137,8 @@ pub struct CaFiles {
     pub root: PathBuf,
     /// Key for session tickets.
     pub ticket: PathBuf,
+    /// Certificate and key for uplinks to gateways.
+    pub uplink: PathBuf,
 }
 
 impl CaFiles {
@@ -110,6 +149,7 @@ impl CaFiles {
             server: folder.join("server.pem"),
             root: folder.join("root.crt"),
             ticket: folder.join("ticket.key"),
+            uplink: folder.join("uplink.pem"),
         }
     }
 }
@@ -152,6 +192,8 @@ pub fn open(files: &CaFiles, hosts: &[String], now: i64) -> Result<Authority, Ca
         root_fingerprint,
         root_pem,
         signer: ticket_signer(&files.ticket)?,
+        uplink: uplink_identity(&files.uplink, now)?,
+        files: files.clone(),
         identity,
     })
 }
@@ -193,6 +235,25 @@ fn ticket_signer(path: &Path) -> Result<TicketSigner, CaError> {
         0o600,
     )?;
     Ok(signer)
+}
+
+/// The certificate for uplinks: made once, because every gateway was told of this very one.
+fn uplink_identity(path: &Path, now: i64) -> Result<TlsIdentity, CaError> {
+    if !path.exists() {
+        tracing::info!("making the certificate for uplinks to gateways");
+        files::write(path, make_uplink(now)?.as_bytes(), 0o600)?;
+    }
+    read_identity(path)
+}
+
+fn make_uplink(now: i64) -> Result<Zeroizing<String>, CaError> {
+    let mut params = params("umbra uplink", now, ROOT_DAYS);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let certificate = params.self_signed(&key)?;
+    Ok(one_text(&[certificate.der()], &key))
 }
 
 fn hex_bytes(text: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -243,6 +304,18 @@ fn make_root(now: i64) -> Result<Zeroizing<String>, CaError> {
 
 /// A new server certificate signed by the root: chain, root and key as one PEM text.
 fn make_server(authority: &str, hosts: &[String], now: i64) -> Result<Zeroizing<String>, CaError> {
+    let made = make_signed(authority, hosts, now)?;
+    Ok(one_text(&[&made.certificate, &made.root], &made.key))
+}
+
+struct Made {
+    certificate: CertificateDer<'static>,
+    root: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+/// A new certificate for a server under these names, signed by the root.
+fn make_signed(authority: &str, hosts: &[String], now: i64) -> Result<Made, CaError> {
     let unreadable = |_| rcgen::Error::CouldNotParseCertificate;
     let root = CertificateDer::from_pem_slice(authority.as_bytes()).map_err(unreadable)?;
     let root_key = PrivateKeyDer::from_pem_slice(authority.as_bytes())
@@ -263,8 +336,13 @@ fn make_server(authority: &str, hosts: &[String], now: i64) -> Result<Zeroizing<
         });
     }
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let certificate = params.signed_by(&key, &issuer)?;
-    Ok(one_text(&[certificate.der(), &root], &key))
+    let certificate = params.signed_by(&key, &issuer)?.der().clone();
+    drop(issuer);
+    Ok(Made {
+        certificate,
+        root,
+        key,
+    })
 }
 
 fn one_text(chain: &[&CertificateDer<'_>], key: &KeyPair) -> Zeroizing<String> {
@@ -369,5 +447,57 @@ mod tests {
             let back = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
             assert_eq!(back.as_ref(), der);
         }
+    }
+
+    #[test]
+    fn the_uplink_certificate_is_made_once_for_its_owner_only_and_signs_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = CaFiles::in_folder(folder.path());
+        let first = open(&files, &hosts(), NOW).expect("made");
+        let later = open(&files, &hosts(), NOW + 300 * DAY).expect("opened");
+        assert_eq!(first.uplink_pem(), later.uplink_pem());
+        let facts = CertificateFacts::read(first.uplink.certificate()).expect("readable");
+        assert_eq!(facts.is_ca, Some(false));
+        assert_eq!(facts.may_be_client, Some(true));
+        assert_eq!(facts.may_be_server, Some(false));
+        assert!(facts.self_signed);
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(&files.uplink)
+                .expect("there")
+                .permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_gateways_certificate_covers_its_names_comes_from_the_root_and_signs_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = CaFiles::in_folder(folder.path());
+        let authority = open(&files, &hosts(), NOW).expect("made");
+        let names = ["gw.example.com".to_owned(), "10.0.0.5".to_owned()];
+        let issued = authority.issue(&names, NOW).expect("made").expect("ours");
+        let identity =
+            TlsIdentity::from_pem(&issued.chain, issued.key.reveal()).expect("belongs together");
+        assert_eq!(identity.chain().len(), 2);
+        assert_eq!(
+            Fingerprint::of_certificate(&identity.chain()[1]),
+            authority.root_fingerprint
+        );
+        let facts = CertificateFacts::read(identity.certificate()).expect("readable");
+        assert_eq!(facts.san, names);
+        assert_eq!(facts.is_ca, Some(false));
+        assert_eq!(facts.may_be_server, Some(true));
+        assert_eq!(facts.may_be_client, Some(false));
+        assert_eq!(facts.not_after, issued.until);
+    }
+
+    #[test]
+    fn a_server_with_an_imported_chain_issues_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = CaFiles::in_folder(folder.path());
+        open(&files, &hosts(), NOW).expect("made");
+        std::fs::remove_file(&files.authority).expect("removed");
+        let imported = open(&files, &hosts(), NOW).expect("opened");
+        assert!(imported.issue(&hosts(), NOW).expect("looked").is_none());
     }
 }

@@ -69,6 +69,12 @@ pub struct RunArgs {
     /// Seconds between two heartbeats of a device, 1 to 42.
     #[arg(long, value_name = "SECONDS", default_value_t = 40)]
     pub heartbeat: u64,
+    /// Proxy for the way to the gateways: http://HOST:PORT or socks5://HOST:PORT; none if nothing is said.
+    #[arg(long, value_name = "URL")]
+    pub gateway_proxy: Option<String>,
+    /// File with user name and password for that proxy: one line, USER:PASSWORD, for its owner only.
+    #[arg(long, value_name = "FILE", requires = "gateway_proxy")]
+    pub gateway_proxy_credentials: Option<PathBuf>,
 }
 
 /// Which chain to import.

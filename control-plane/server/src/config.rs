@@ -1,13 +1,15 @@
 //! What the command line means, checked once: after this module every value is usable. All mistakes are told together.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use umbra_carrier::address::HostPort;
+use umbra_carrier::proxy::{Credentials, NoProxy, ProxyKind, ProxySettings};
 use umbra_protocol::limits;
 
 use crate::cli::{RunArgs, StartArgs};
+use crate::files;
 use crate::server::Endpoint;
 
 /// The port that devices try if nothing is said.
@@ -33,21 +35,38 @@ pub struct Config {
     pub first_password_file: Option<PathBuf>,
     /// Between two heartbeats of a device.
     pub heartbeat: Duration,
+    /// The way to the gateways.
+    pub gateway_proxy: ProxySettings,
 }
 
 impl Config {
     /// What `init` needs.
     pub fn for_start(args: StartArgs) -> Result<Self, ConfigError> {
-        Self::read(args, limits::HEARTBEAT.as_secs())
+        Self::read(args, limits::HEARTBEAT.as_secs(), None, None)
     }
 
     /// What `run` needs.
     pub fn for_run(args: RunArgs) -> Result<Self, ConfigError> {
-        Self::read(args.start, args.heartbeat)
+        let credentials = args.gateway_proxy_credentials.as_deref();
+        Self::read(
+            args.start,
+            args.heartbeat,
+            args.gateway_proxy.as_deref(),
+            credentials,
+        )
     }
 
-    fn read(args: StartArgs, heartbeat: u64) -> Result<Self, ConfigError> {
+    fn read(
+        args: StartArgs,
+        heartbeat: u64,
+        proxy: Option<&str>,
+        credentials: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
         let mut mistakes = Vec::new();
+        let gateway_proxy = read_proxy(proxy, credentials).unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
+            ProxySettings::none()
+        });
         let hosts = read_hosts(&args.hosts, &mut mistakes);
         let public = args.public_address.as_deref().and_then(|text| {
             HostPort::parse(text, DEFAULT_PORT)
@@ -72,6 +91,7 @@ impl Config {
             public,
             first_password_file: args.first_password_file,
             heartbeat: Duration::from_secs(heartbeat),
+            gateway_proxy,
         })
     }
 
@@ -130,6 +150,40 @@ impl Config {
         let address: IpAddr = self.listen.ip();
         (!address.is_unspecified()).then(|| address.to_string())
     }
+}
+
+/// The proxy for the way to the gateways. Its password is not on the command line, which everybody can read.
+fn read_proxy(url: Option<&str>, credentials: Option<&Path>) -> Result<ProxySettings, String> {
+    let Some(url) = url else {
+        return Ok(ProxySettings::none());
+    };
+    let wrong = |error: &dyn std::fmt::Display| format!("--gateway-proxy: {error}");
+    let settings = ProxySettings::from_url(url, NoProxy::default()).map_err(|e| wrong(&e))?;
+    let Some(proxy) = settings.proxy() else {
+        return Err(wrong(&"the URL names no proxy"));
+    };
+    if proxy.credentials.is_some() {
+        return Err(wrong(
+            &"everybody on this machine can read the command line: write user name and password to a file, and name \
+              it with --gateway-proxy-credentials",
+        ));
+    }
+    let Some(file) = credentials else {
+        return Ok(settings);
+    };
+    let text = files::read_private(file)
+        .map_err(|error| format!("--gateway-proxy-credentials: {error}"))?;
+    let (user, password) = text
+        .lines()
+        .next()
+        .and_then(|line| line.split_once(':'))
+        .ok_or("--gateway-proxy-credentials: the file's first line is not USER:PASSWORD")?;
+    let credentials = Some(Credentials::new(user, password));
+    let (host, port) = (proxy.host.clone(), proxy.port);
+    Ok(match proxy.kind {
+        ProxyKind::Http => ProxySettings::http(host, port, credentials, NoProxy::default()),
+        ProxyKind::Socks5 => ProxySettings::socks5(host, port, credentials, NoProxy::default()),
+    })
 }
 
 /// Checks names and addresses, and says what is wrong with which.

@@ -30,6 +30,8 @@ pub struct Binding<'a> {
     pub peer: &'a str,
     /// From where the device comes, for counting failures.
     pub source: Source,
+    /// The gateway that it came through.
+    pub gateway: Option<&'a str>,
 }
 
 /// How the filing went.
@@ -92,7 +94,7 @@ async fn try_answer(
                 device_id: binding.certificate.device_id,
                 device_name: device.name,
                 anchors: server.authority.anchors(),
-                connectors: server.connectors(),
+                connectors: server.connectors(binding.gateway),
             })
         }
         Filing::Refused(refusal) => Err(refusal),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use umbra_protocol::hello::DeviceFacts;
-use umbra_protocol::session::{SessionEnd, SessionRequest};
+use umbra_protocol::session::{SessionEnd, SessionRequest, SessionTunnel};
 use umbra_protocol::{Refusal, RefusalCode, RunId};
 
 use crate::store::devices::{DeviceCertificate, Row};
@@ -28,6 +28,8 @@ pub enum News {
     Commands,
     /// A session is coming.
     Session(SessionRequest),
+    /// The console of a session that is coming is met at the gateway.
+    Tunnel(SessionTunnel),
     /// A session shall end.
     EndSession(SessionEnd),
 }
@@ -37,6 +39,8 @@ pub enum News {
 pub struct Online {
     /// From where its link comes.
     pub peer: SocketAddr,
+    /// The gateway that its link goes through.
+    pub gateway: Option<Arc<str>>,
     /// The certificate that its link is authenticated with.
     pub certificate: DeviceCertificate,
     /// What it says of itself.
@@ -184,6 +188,15 @@ impl Hub {
         }
     }
 
+    /// How many devices are linked through a gateway.
+    pub fn through(&self, gateway: &str) -> u32 {
+        let lines = self.lines();
+        let those = lines
+            .values()
+            .filter(|line| line.online.gateway.as_deref() == Some(gateway));
+        u32::try_from(those.count()).unwrap_or(u32::MAX)
+    }
+
     /// When something was last heard of every device that is online.
     pub fn last_heard(&self) -> Vec<(Row, i64)> {
         self.lines()
@@ -202,6 +215,7 @@ mod tests {
     fn online() -> Online {
         Online {
             peer: "192.0.2.1:1".parse().expect("an address"),
+            gateway: None,
             certificate: DeviceCertificate {
                 fingerprint: Fingerprint::from_bytes([1; 32]),
                 device_id: DeviceId::from_bytes([2; 32]),

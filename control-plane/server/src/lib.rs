@@ -9,6 +9,7 @@
 //! - [`store`]: the database. [`audit`]: the log that nobody can alter.
 //! - [`server`]: what all connections share. [`hub`]: who is online. [`settings`]: what devices are told to be like.
 //! - [`keys`], [`enrolment`]: first-authentication keys, and taking devices on with them.
+//! - [`gateways`], [`uplink`]: devices that only reach a gateway.
 //! - [`sessions`]: shadowing sessions from the offer to the record.
 //! - [`passwords`], [`throttle`], [`crowd`]: against guessing and flooding.
 //! - [`clock`], [`random`], [`shutdown`]: the world outside.
@@ -21,6 +22,7 @@ pub mod config;
 pub mod crowd;
 pub mod enrolment;
 pub mod files;
+pub mod gateways;
 pub mod http;
 pub mod hub;
 pub mod import;
@@ -36,6 +38,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod throttle;
+pub mod uplink;
 
 #[cfg(test)]
 mod testing;

@@ -199,6 +199,7 @@ pub async fn start(
         authority,
         endpoints: config.endpoints(&config::own_hosts(), address.port()),
         heartbeat: config.heartbeat,
+        gateway_proxy: config.gateway_proxy.clone(),
     })
     .await?;
     let hosts = config.certificate_hosts(&config::own_hosts());

@@ -23,10 +23,11 @@ use umbra_protocol::limits;
 use crate::ca::{self, CaError, CaFiles};
 use crate::crowd::{Crowd, Place};
 use crate::http::{self, Peer};
-use crate::link::driver;
+use crate::link::{Origin, driver};
 use crate::server::{Server, log_failure};
 use crate::shutdown::Shutdown;
 use crate::throttle::Source;
+use crate::uplink;
 
 /// Connections that have not said who they are.
 const STRANGERS: usize = 512;
@@ -79,6 +80,11 @@ impl Tls {
         }
     }
 
+    /// How devices are met.
+    pub(crate) fn link(&self) -> Arc<ServerConfig> {
+        self.present().link
+    }
+
     fn present(&self) -> Pair {
         self.present
             .read()
@@ -123,6 +129,11 @@ pub async fn serve(
         shutdown: shutdown.clone(),
         server: Arc::clone(&server),
     };
+    let uplinks = tokio::spawn(uplink::keep(
+        Arc::clone(&server),
+        Arc::clone(&tls),
+        shutdown.clone(),
+    ));
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&server), tls, shutdown.clone()));
     let mut connections = JoinSet::new();
     loop {
@@ -148,7 +159,8 @@ pub async fn serve(
         tracing::warn!(left = connections.len(), "connections were cut off");
         connections.shutdown().await;
     }
-    // It ends by the same signal; its result is nothing.
+    // They end by the same signal; their result is nothing.
+    let _ = uplinks.await;
     let _ = housekeeping.await;
 }
 
@@ -199,7 +211,7 @@ impl Door {
                     self.server,
                     stream,
                     certificate,
-                    (peer, came),
+                    Origin::direct(peer, came),
                     place,
                     self.shutdown,
                 )

@@ -3,12 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use umbra_carrier::proxy::ProxySettings;
 use umbra_protocol::enrolment::{Connector, ConnectorKind};
 use umbra_protocol::first_auth::{FirstAuthKey, Verifier};
 
 use crate::audit::{self, Line};
 use crate::ca::Authority;
 use crate::clock::Clock;
+use crate::gateways::Gateways;
 use crate::hub::Hub;
 use crate::passwords::Passwords;
 use crate::random;
@@ -60,6 +62,10 @@ pub struct Server {
     pub heartbeat: Duration,
     /// Who is online.
     pub hub: Hub,
+    /// The gateways.
+    pub gateways: Gateways,
+    /// The way to the gateways.
+    pub gateway_proxy: ProxySettings,
     /// Checks operators' passwords.
     pub passwords: Passwords,
     /// The salt of all first-authentication keys.
@@ -95,6 +101,8 @@ pub struct Parts {
     pub endpoints: Vec<Endpoint>,
     /// Between two heartbeats of a device.
     pub heartbeat: Duration,
+    /// The way to the gateways.
+    pub gateway_proxy: ProxySettings,
 }
 
 /// Why a server could not be put together.
@@ -117,10 +125,12 @@ impl Server {
             authority,
             endpoints,
             heartbeat,
+            gateway_proxy,
         } = parts;
         let mut tx = store.begin().await?;
         let key_salt = meta::key_salt(&mut tx).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        let gateways = Gateways::load(&store).await?;
         Ok(Self {
             // One round is enough: nobody knows this key.
             nobodys_key: FirstAuthKey::from_random(&random::bytes())
@@ -132,6 +142,8 @@ impl Server {
             endpoints,
             heartbeat,
             hub: Hub::default(),
+            gateways,
+            gateway_proxy,
             passwords: Passwords::new()?,
             key_salt,
             proofs: Throttle::new(PROOFS),
@@ -145,8 +157,16 @@ impl Server {
         })
     }
 
-    /// Where devices connect from now on.
-    pub fn connectors(&self) -> Vec<Connector> {
+    /// Where a device connects from now on: directly if it can, through a gateway otherwise, and first through the one
+    /// that it has come `through`.
+    pub fn connectors(&self, through: Option<&str>) -> Vec<Connector> {
+        let mut all = self.direct();
+        all.extend(self.gateways.connectors(through));
+        all
+    }
+
+    /// The ways without a gateway.
+    pub fn direct(&self) -> Vec<Connector> {
         self.endpoints
             .iter()
             .map(|endpoint| Connector {

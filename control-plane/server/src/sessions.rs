@@ -1,16 +1,20 @@
 //! Shadowing sessions: the offer to a console, the one answer to the device that asks about it, and the record of its
 //! end. A ticket is good for one question, on the link of the device that it was made for, and by this server's clock.
 
+use std::net::IpAddr;
+
 use sqlx::SqliteConnection;
-use umbra_protocol::api::{NewSession, SessionOffer, SessionState};
+use umbra_protocol::api::{NewSession, Rendezvous, SessionOffer, SessionState};
+use umbra_protocol::refusal::clip;
 use umbra_protocol::session::{
-    Presented, SessionEnd, SessionRecord, SessionRequest, SessionStarted, Verdict,
+    Presented, SessionEnd, SessionRecord, SessionRequest, SessionStarted, SessionTunnel, Verdict,
 };
 use umbra_protocol::ticket::{self, Ticket};
 use umbra_protocol::{Refusal, RefusalCode, Secret, SessionId, UnitId, limits};
 
 use crate::audit::{self, Actor, Line};
 use crate::ca::to_pem;
+use crate::gateways::{self, ForWhom, MeetingError};
 use crate::hub::{News, Online};
 use crate::random;
 use crate::server::Server;
@@ -36,6 +40,15 @@ pub enum OfferError {
     /// Too many offers are open.
     #[error("too many sessions are offered")]
     TooMany,
+    /// The device is met at a gateway, and that does not work.
+    #[error("there is no meeting at the gateway")]
+    Gateway {
+        /// The gateway.
+        gateway: String,
+        /// Why.
+        #[source]
+        source: MeetingError,
+    },
     /// The database failed.
     #[error("the database failed")]
     Store(#[from] StoreError),
@@ -48,6 +61,8 @@ pub struct Asker<'a> {
     pub user: &'a str,
     /// What the person at the device reads.
     pub display_name: &'a str,
+    /// From where the request comes.
+    pub source: IpAddr,
 }
 
 /// Offers a session: files it, tells the device, and hands the console what it needs.
@@ -60,7 +75,12 @@ pub async fn offer(
     let Some(online) = server.hub.find(device.row) else {
         return Err(refuse_offer(server, asker, device, offline(device)).await?);
     };
-    if online.facts.shadow_port.is_none() {
+    let through = online.gateway.as_deref();
+    let shadowing = match through {
+        Some(_) => online.facts.shadowing || online.facts.shadow_port.is_some(),
+        None => online.facts.shadow_port.is_some(),
+    };
+    if !shadowing {
         return Err(refuse_offer(server, asker, device, OfferError::Disabled).await?);
     }
     let now = server.clock.now();
@@ -116,23 +136,117 @@ pub async fn offer(
     tx.commit().await.map_err(StoreError::from)?;
     let addresses = shadow_addresses(&online);
     let session = request.session;
-    if server.hub.tell(device.row, News::Session(request)).is_err() {
-        let mut tx = server.store.begin().await?;
-        let sentence = "The device went offline.";
-        sessions::refuse(&mut tx, now, session, "device_offline", sentence).await?;
-        tx.commit().await.map_err(StoreError::from)?;
-        return Err(refuse_offer(server, asker, device, offline(device)).await?);
+    let mut told = vec![News::Session(request)];
+    let mut rendezvous = None;
+    if let Some(name) = through {
+        match meeting(server, asker, device.row, session, name).await {
+            Ok((tunnel, console)) => {
+                told.push(News::Tunnel(tunnel));
+                rendezvous = Some(console);
+            }
+            Err(source) => {
+                let gateway = name.to_owned();
+                let error = OfferError::Gateway { gateway, source };
+                return Err(take_back(server, asker, device, session, error).await?);
+            }
+        }
+    }
+    if told
+        .into_iter()
+        .any(|news| server.hub.tell(device.row, news).is_err())
+    {
+        server.gateways.withdraw(session);
+        return Err(take_back(server, asker, device, session, offline(device)).await?);
     }
     Ok(SessionOffer {
         session,
         device_certificate: to_pem("CERTIFICATE", &online.certificate.der),
         device_name: device.name.clone(),
         addresses,
-        rendezvous: None,
+        rendezvous,
         ticket: ticket.unwrap_or(Secret::new("")),
         password,
         expires_in_seconds: seconds,
     })
+}
+
+/// A rendezvous at the gateway that the device's link goes through: what each end is told about it.
+async fn meeting(
+    server: &Server,
+    asker: &Asker<'_>,
+    device: Row,
+    session: SessionId,
+    name: &str,
+) -> Result<(SessionTunnel, Rendezvous), MeetingError> {
+    let gateway = server
+        .gateways
+        .find(name)
+        .ok_or(MeetingError::NotAttached)?;
+    let whom = ForWhom { session, device };
+    let meeting = server.gateways.meet(gateway.row, whom).await?;
+    let tunnel = SessionTunnel {
+        session,
+        token: meeting.device,
+        expires_in_seconds: meeting.expires_in_seconds,
+    };
+    let roots = if gateway.roots.is_empty() {
+        vec![server.authority.root_pem.clone()]
+    } else {
+        gateway.roots.clone()
+    };
+    let console = Rendezvous {
+        gateway: gateway.name.clone(),
+        addresses: gateways::addresses_for(&gateway, asker.source),
+        roots,
+        token: meeting.console,
+    };
+    Ok((tunnel, console))
+}
+
+/// A session that was filed will not begin.
+async fn take_back(
+    server: &Server,
+    asker: &Asker<'_>,
+    device: &DeviceOnFile,
+    session: SessionId,
+    error: OfferError,
+) -> Result<OfferError, StoreError> {
+    let sentence = match &error {
+        OfferError::Gateway { gateway, source } => {
+            format!("There was no meeting at the gateway “{gateway}”: {source}.")
+        }
+        OfferError::Offline { .. } => "The device went offline.".to_owned(),
+        OfferError::Disabled | OfferError::TooMany | OfferError::Store(_) => error.to_string(),
+    };
+    let mut tx = server.store.begin().await?;
+    let now = server.clock.now();
+    sessions::refuse(&mut tx, now, session, code_of(&error), &clip(sentence)).await?;
+    tx.commit().await?;
+    refuse_offer(server, asker, device, error).await
+}
+
+/// The two ends of a session did not meet at their gateway: it will not begin, unless it has already.
+pub async fn not_met(
+    server: &Server,
+    whom: ForWhom,
+    code: &'static str,
+    sentence: &str,
+) -> Result<(), StoreError> {
+    let ForWhom { session, device } = whom;
+    let now = server.clock.now();
+    let mut tx = server.store.begin().await?;
+    if !sessions::refuse(&mut tx, now, session, code, &clip(sentence.to_owned())).await? {
+        return Ok(());
+    }
+    let line = Line::new(Actor::Server, "session.not_met", session).refused(code);
+    audit::append(&mut tx, now, line.detail(sentence)).await?;
+    tx.commit().await?;
+    let sentence = clip(sentence.to_owned());
+    // A device that is offline forgets the session by itself.
+    let _ = server
+        .hub
+        .tell(device, News::EndSession(SessionEnd { session, sentence }));
+    Ok(())
 }
 
 fn offline(device: &DeviceOnFile) -> OfferError {
@@ -147,11 +261,7 @@ async fn refuse_offer(
     device: &DeviceOnFile,
     error: OfferError,
 ) -> Result<OfferError, StoreError> {
-    let code = match &error {
-        OfferError::Offline { .. } => "device_offline",
-        OfferError::Disabled => RefusalCode::ShadowingDisabled.as_str(),
-        OfferError::TooMany | OfferError::Store(_) => RefusalCode::Busy.as_str(),
-    };
+    let code = code_of(&error);
     let actor = Actor::Account(asker.user.to_owned());
     let line = Line::new(actor, "session.offered", device.certificate.device_id).refused(code);
     let mut tx = server.store.begin().await?;
@@ -160,9 +270,26 @@ async fn refuse_offer(
     Ok(error)
 }
 
+fn code_of(error: &OfferError) -> &'static str {
+    match error {
+        OfferError::Offline { .. } => "device_offline",
+        OfferError::Disabled => RefusalCode::ShadowingDisabled.as_str(),
+        OfferError::Gateway { .. } => GATEWAY_UNAVAILABLE,
+        OfferError::TooMany | OfferError::Store(_) => RefusalCode::Busy.as_str(),
+    }
+}
+
+/// The code of an offer that failed at a gateway.
+pub const GATEWAY_UNAVAILABLE: &str = "gateway_unavailable";
+
 /// Where shadowing reaches a device, best first: from where its link comes, then what it says itself.
 pub fn shadow_addresses(online: &Online) -> Vec<String> {
-    let Some(port) = online.facts.shadow_port else {
+    let Some(port) = online
+        .facts
+        .shadow_port
+        .filter(|_| online.gateway.is_none())
+    else {
+        // Behind a gateway, its addresses mean nothing here.
         return Vec::new();
     };
     addresses(
@@ -353,7 +480,13 @@ pub async fn record(
             let first = sessions::finish(&mut tx, now, record, state, started_at).await?;
             first.then(|| {
                 let sentence = format!("{}: {}", record.code, record.sentence);
-                Line::new(actor, "session.ended", record.session).detail(sentence)
+                let line = Line::new(actor, "session.ended", record.session).detail(sentence);
+                // Nobody saw anything: the line says why, where somebody looks for refusals.
+                if state == SessionState::Refused {
+                    line.refused(umbra_protocol::refusal::clip(record.code.clone()))
+                } else {
+                    line
+                }
             })
         }
         Some(_) | None => Some(
@@ -404,6 +537,7 @@ pub async fn end(
             let code = RefusalCode::SessionWithdrawn.as_str();
             let sentence = format!("{display_name} withdrew the session before it began.");
             sessions::refuse(&mut tx, now, id, code, &sentence).await?;
+            server.gateways.withdraw(id);
         }
         SessionState::Allowed | SessionState::Running => {
             sessions::note_end_asked(&mut tx, id, user).await?;

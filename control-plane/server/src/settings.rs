@@ -39,10 +39,14 @@ pub async fn set(
 
 /// Sets what holds for all devices; true if that changed something, and every device has to hear of it.
 pub async fn set_policy(tx: &mut SqliteConnection, policy: Policy) -> Result<bool, StoreError> {
-    if meta::policy(tx).await? == policy {
+    let before = meta::policy(tx).await?;
+    if before == policy {
         return Ok(false);
     }
     meta::set_policy(tx, policy).await?;
+    if before.enforce_secure_mode == policy.enforce_secure_mode {
+        return Ok(true);
+    }
     let revision = meta::next_revision(tx, 0).await?;
     devices::set_revision(tx, None, revision).await?;
     Ok(true)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use umbra_carrier::proxy::ProxySettings;
 use umbra_protocol::hello::DeviceFacts;
 use umbra_protocol::{DeviceId, Fingerprint, KeyId};
 
@@ -37,6 +38,7 @@ impl Site {
             authority,
             endpoints,
             heartbeat: Duration::from_secs(40),
+            gateway_proxy: ProxySettings::none(),
         };
         let server = Server::new(parts).await.expect("put together");
         Self {

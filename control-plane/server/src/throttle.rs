@@ -8,17 +8,34 @@ use std::time::{Duration, Instant};
 
 /// The network that failures are counted for: an IPv4 address, or the 64-bit prefix that one IPv6 site has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(IpAddr);
+pub struct Source {
+    network: IpAddr,
+    gateway: Option<i64>,
+}
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
+        let network = match address.to_canonical() {
             IpAddr::V6(v6) => {
                 let prefix = u128::from(v6) & !u128::from(u64::MAX);
                 IpAddr::V6(Ipv6Addr::from(prefix))
             }
             v4 @ IpAddr::V4(_) => v4,
-        })
+        };
+        Self {
+            network,
+            gateway: None,
+        }
+    }
+}
+
+impl Source {
+    /// An address as a gateway names it: nobody who comes another way is meant by it.
+    pub fn through(address: IpAddr, gateway: i64) -> Self {
+        Self {
+            gateway: Some(gateway),
+            ..Self::from(address)
+        }
     }
 }
 
@@ -161,5 +178,14 @@ mod tests {
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+    }
+
+    #[test]
+    fn what_one_gateway_says_of_an_address_is_not_held_against_it_elsewhere() {
+        let address: IpAddr = "192.0.2.1".parse().expect("an address");
+        let through = |gateway| Source::through(address, gateway);
+        assert_eq!(through(1), through(1));
+        assert_ne!(through(1), through(2));
+        assert_ne!(through(1), Source::from(address));
     }
 }

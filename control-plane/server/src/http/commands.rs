@@ -2,6 +2,7 @@
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use sqlx::{Sqlite, Transaction};
 use umbra_protocol::api::{CommandInfo, NewCommand, Problem};
 use umbra_protocol::command::{Action, Command};
 use umbra_protocol::{CommandId, limits};
@@ -15,7 +16,9 @@ use crate::audit::{self, Line};
 use crate::http::Access;
 use crate::hub::News;
 use crate::random;
+use crate::server::Server;
 use crate::store::commands;
+use crate::store::devices::DeviceOnFile;
 
 /// Most commands that wait for one device.
 const WAITING: u32 = 100;
@@ -72,13 +75,29 @@ pub(super) async fn add(
             limits::PARAMETER_TEXT
         )));
     }
+    if matches!(action, Action::Connectors { .. }) {
+        return Err(Fault::invalid(
+            "Ways to the server are not given as a command: move the device to a gateway, or take its gateways away.",
+        ));
+    }
+    let mut tx = server.store.begin().await?;
+    let device = the_one(&mut tx, &name).await?;
+    give(&server, tx, operator, &device, action).await
+}
+
+/// Files a command in a transaction that was begun, ends it, and tells the device.
+pub(super) async fn give(
+    server: &Server,
+    mut tx: Transaction<'static, Sqlite>,
+    operator: Operator,
+    device: &DeviceOnFile,
+    action: Action,
+) -> Result<(StatusCode, Json<CommandInfo>), Fault> {
     let now = server.clock.now();
     let command = Command {
         id: CommandId::from_bytes(random::bytes()),
         action,
     };
-    let mut tx = server.store.begin().await?;
-    let device = the_one(&mut tx, &name).await?;
     if device.commands_waiting >= WAITING {
         return Err(Fault::new(
             StatusCode::CONFLICT,

@@ -62,11 +62,14 @@ fn shown(server: &Server, device: DeviceOnFile) -> Device {
         name: device.name,
         online: online.is_some(),
         last_seen: online
+            .as_ref()
             .map(|online| online.last_heard.load(Ordering::Relaxed))
             .or(device.last_seen),
         os: device.os,
         agent_version: device.agent_version,
-        gateway: None,
+        gateway: online
+            .as_ref()
+            .and_then(|online| online.gateway.as_deref().map(str::to_owned)),
         shadow_addresses,
         certificate: device.certificate.fingerprint,
         conflicting_certificate: device.conflict,

@@ -9,6 +9,7 @@ mod body;
 mod commands;
 mod credentials;
 mod devices;
+mod gateways;
 mod health;
 mod keys;
 mod login;
@@ -115,6 +116,13 @@ routes! {
     put "/api/v1/devices/{device}/settings" Administrators => settings::set,
     get "/api/v1/devices/{device}/commands" SignedIn => commands::list,
     post "/api/v1/devices/{device}/commands" Operators => commands::add,
+    put "/api/v1/devices/{device}/gateway" Administrators => gateways::set_of_device,
+    get "/api/v1/gateways" SignedIn => gateways::list,
+    post "/api/v1/gateways" Administrators => gateways::make,
+    get "/api/v1/gateways/{name}" SignedIn => gateways::find,
+    patch "/api/v1/gateways/{name}" Administrators => gateways::change,
+    delete "/api/v1/gateways/{name}" Administrators => gateways::remove,
+    post "/api/v1/gateways/{name}/certificate" Administrators => gateways::certificate,
     get "/api/v1/keys" SignedIn => keys::list,
     post "/api/v1/keys" Administrators => keys::make,
     get "/api/v1/keys/{key}" SignedIn => keys::find,

@@ -6,8 +6,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    accounts, audit, commands, credentials, devices, health, keys, login, policy, sessions,
-    settings,
+    accounts, audit, commands, credentials, devices, gateways, health, keys, login, policy,
+    sessions, settings,
 };
 
 #[derive(OpenApi)]
@@ -19,6 +19,8 @@ use super::{
         devices::list, devices::find, devices::change, devices::remove, devices::accept_certificate,
         devices::clear_clone,
         settings::find, settings::set, commands::list, commands::add,
+        gateways::list, gateways::make, gateways::find, gateways::change, gateways::remove, gateways::certificate,
+        gateways::set_of_device,
         keys::list, keys::make, keys::find, keys::revoke,
         credentials::credentials, sessions::list, sessions::offer, sessions::find, sessions::end,
         audit::page, policy::find, policy::set,

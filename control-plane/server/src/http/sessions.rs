@@ -6,11 +6,11 @@ use serde::Deserialize;
 use umbra_protocol::api::{NewSession, Problem, SessionInfo, SessionOffer};
 use umbra_protocol::{RefusalCode, SessionId, limits};
 
-use super::Shared;
 use super::auth::Operator;
 use super::body::{Json, Path, Query};
 use super::devices::the_one;
 use super::problem::Fault;
+use super::{Peer, Shared};
 use crate::server::{Server, log_failure};
 use crate::sessions::{self as offering, Asker, OfferError};
 use crate::store::sessions;
@@ -56,6 +56,7 @@ pub(super) async fn list(
 pub(super) async fn offer(
     State(server): Shared,
     Extension(operator): Extension<Operator>,
+    Extension(Peer(source)): Extension<Peer>,
     Json(wanted): Json<NewSession>,
 ) -> Result<(StatusCode, Json<SessionOffer>), Fault> {
     if wanted.reason.len() > limits::SENTENCE {
@@ -71,6 +72,7 @@ pub(super) async fn offer(
     let asker = Asker {
         user: &operator.user,
         display_name: &operator.display_name,
+        source,
     };
     match offering::offer(&server, &asker, &device, &wanted).await {
         Ok(offer) => Ok((StatusCode::CREATED, Json(offer))),
@@ -101,6 +103,15 @@ pub(super) async fn offer(
             "too_many_offers",
             format!(
                 "Too many sessions with “{}” have been offered: wait a minute.",
+                device.name
+            ),
+        )),
+        Err(OfferError::Gateway { gateway, source }) => Err(Fault::new(
+            StatusCode::CONFLICT,
+            offering::GATEWAY_UNAVAILABLE,
+            format!(
+                "“{}” is linked through the gateway “{gateway}”, and could not be met there: {source}. Try again in a \
+                 minute; “umbra gateways show {gateway}” tells more.",
                 device.name
             ),
         )),

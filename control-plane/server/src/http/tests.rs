@@ -639,7 +639,105 @@ async fn the_policy_is_set_by_administrators_and_read_by_all() {
     assert_eq!(set.status, StatusCode::OK);
     let auditor = api.token(Role::Auditor).await;
     let read = api.ask("GET", "/api/v1/policy", &auditor, None).await;
-    assert_eq!(read.body, on);
+    let whole = json!({ "enforce_secure_mode": true, "gateway_connections": null });
+    assert_eq!(read.body, whole);
+    let row = api.site.file_device("A1").await;
+    let revision = async || {
+        let mut connection = api.site.server.store.read().await.expect("read");
+        let device = crate::store::devices::by_row(&mut connection, row).await;
+        device.expect("read").settings_revision
+    };
+    let before = revision().await;
+    let limited = json!({ "enforce_secure_mode": true, "gateway_connections": 5 });
+    let set = api
+        .ask("PUT", "/api/v1/policy", &token, Some(limited))
+        .await;
+    assert_eq!(set.body["gateway_connections"], 5);
+    assert_eq!(revision().await, before, "no device has to hear of it");
+    let none = json!({ "enforce_secure_mode": true, "gateway_connections": 0 });
+    let refused = api.ask("PUT", "/api/v1/policy", &token, Some(none)).await;
+    is_problem(&refused, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+}
+
+#[tokio::test]
+async fn gateways_are_made_and_changed_by_administrators_and_read_by_all() {
+    let api = Api::new().await;
+    let administrator = api.token(Role::Administrator).await;
+    let wanted = json!({
+        "name": "dmz", "internal": "gw.internal", "external": "gw.example.com:443",
+        "hosts": ["192.0.2.5"], "limit": 500,
+    });
+    let path = "/api/v1/gateways";
+    let made = api
+        .ask("POST", path, &administrator, Some(wanted.clone()))
+        .await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    for part in ["chain", "key", "servers"] {
+        let text = made.body[part].as_str().expect("a PEM");
+        assert!(text.starts_with("-----BEGIN "), "{part}");
+    }
+    let again = api.ask("POST", path, &administrator, Some(wanted)).await;
+    is_problem(&again, StatusCode::CONFLICT, "gateway_exists");
+    for (field, bad) in [
+        ("name", json!("a b")),
+        ("internal", json!("https://gw")),
+        ("external", json!("gw:0")),
+        ("hosts", json!(["x y"])),
+        ("limit", json!(0)),
+    ] {
+        let mut wanted = json!({ "name": "other", "internal": "gw" });
+        wanted[field] = bad;
+        let refused = api.ask("POST", path, &administrator, Some(wanted)).await;
+        is_problem(&refused, StatusCode::UNPROCESSABLE_ENTITY, "invalid");
+    }
+    let auditor = api.token(Role::Auditor).await;
+    let listed = api.ask("GET", path, &auditor, None).await;
+    let gateway = &listed.body[0];
+    assert_eq!(gateway["internal"], "gw.internal:8443");
+    assert_eq!(gateway["external"], "gw.example.com:443");
+    assert_eq!(gateway["limit"], 500);
+    assert_eq!(gateway["attached"], false);
+    assert!(gateway["certificate_until"].is_i64());
+    assert!(gateway["trouble"].is_string(), "it says why");
+    assert!(!listed.body.to_string().contains("PRIVATE KEY"));
+    let operator = api.token(Role::Operator).await;
+    let one = "/api/v1/gateways/dmz";
+    for (method, path) in [
+        ("POST", "/api/v1/gateways"),
+        ("PATCH", one),
+        ("DELETE", one),
+        ("POST", "/api/v1/gateways/dmz/certificate"),
+        ("PUT", "/api/v1/devices/A1/gateway"),
+    ] {
+        for token in [&operator, &auditor] {
+            let refused = api.ask(method, path, token, Some(json!({}))).await;
+            is_problem(&refused, StatusCode::FORBIDDEN, "forbidden");
+        }
+    }
+    let change = json!({ "limit": 0 });
+    let changed = api.ask("PATCH", one, &administrator, Some(change)).await;
+    assert_eq!(changed.body["limit"], Value::Null);
+    assert_eq!(changed.body["external"], "gw.example.com:443", "it stays");
+    let removed = api.ask("DELETE", one, &administrator, None).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    let gone = api.ask("GET", one, &auditor, None).await;
+    is_problem(&gone, StatusCode::NOT_FOUND, "unknown_gateway");
+    assert!(api.site.server.gateways.wanted().gateways.is_empty());
+}
+
+#[tokio::test]
+async fn a_server_with_an_imported_chain_says_that_the_gateway_needs_one_of_its_own() {
+    let api = Api::new().await;
+    let authority = api.site.folder.path().join("authority.pem");
+    std::fs::remove_file(authority).expect("removed");
+    let token = api.token(Role::Administrator).await;
+    let wanted = json!({ "name": "dmz", "internal": "gw.internal" });
+    let refused = api
+        .ask("POST", "/api/v1/gateways", &token, Some(wanted))
+        .await;
+    is_problem(&refused, StatusCode::CONFLICT, "no_authority");
+    let detail = refused.body["detail"].as_str().expect("a sentence");
+    assert!(detail.contains("chain of its own"), "{detail}");
 }
 
 #[tokio::test]

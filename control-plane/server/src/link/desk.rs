@@ -1,7 +1,6 @@
 //! What one link asks of the rest of the server: challenges, welcomes, filing. It knows the database and who is online,
 //! and nothing of sockets. Failures of the database become refusals; the device tries again.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -20,6 +19,7 @@ use umbra_protocol::link::{
 use umbra_protocol::session::{RecordFiled, SessionVerdict, SessionVerify, Verdict};
 use umbra_protocol::{FromServer, Refusal, RefusalCode, UnitId};
 
+use super::Origin;
 use super::clones;
 use super::machine::{Reply, Report, Task};
 use crate::audit::{self, Actor, Line};
@@ -31,13 +31,12 @@ use crate::sessions;
 use crate::settings;
 use crate::store::devices::{self, DeviceCertificate, Removal, Row, Standing};
 use crate::store::{StoreError, commands, sessions as session_rows};
-use crate::throttle::Source;
 
 /// One device's place at the server.
 #[derive(Debug)]
 pub(super) struct Desk {
     server: Arc<Server>,
-    peer: SocketAddr,
+    origin: Origin,
     certificate: DeviceCertificate,
     exporter: [u8; 32],
     device: Option<Device>,
@@ -57,13 +56,13 @@ struct Device {
 impl Desk {
     pub(super) fn new(
         server: Arc<Server>,
-        peer: SocketAddr,
+        origin: Origin,
         certificate: DeviceCertificate,
         exporter: [u8; 32],
     ) -> Self {
         Self {
             server,
-            peer,
+            origin,
             certificate,
             exporter,
             device: None,
@@ -112,14 +111,19 @@ impl Desk {
                     exporter: &self.exporter,
                     certificate: &self.certificate,
                     nonce: &nonce,
-                    peer: &self.peer.ip().to_canonical().to_string(),
-                    source: Source::from(self.peer.ip()),
+                    peer: &self.origin.text(),
+                    source: self.origin.source(),
+                    gateway: self.origin.gateway().map(AsRef::as_ref),
                 };
                 match enrolment::answer(&self.server, &binding, &facts, &enrol).await {
                     Ok(enrolled) => Reply::Enrolled(enrolled),
                     Err(refusal) => Reply::Refused(refusal),
                 }
             }
+            Task::Probe(hello, version) => match self.probe(&hello, version).await {
+                Ok(reply) => reply,
+                Err(error) => internal("a device could not be looked up", &error),
+            },
             Task::Open(hello, version) => match self.open(&hello, version).await {
                 Ok(reply) => reply,
                 Err(error) => internal("a device could not be welcomed", &error),
@@ -132,7 +136,7 @@ impl Desk {
     }
 
     async fn challenge(&self, hello: &Hello, version: u16) -> Reply {
-        let source = Source::from(self.peer.ip());
+        let source = self.origin.source();
         if let Err(seconds) = self.server.proofs.check(&source, Instant::now()) {
             let refusal = Refusal::new(
                 RefusalCode::Throttled,
@@ -142,7 +146,7 @@ impl Desk {
             let line = Line::new(Actor::Device(unit.clone()), "device.enrolled", unit);
             let line = line
                 .refused(refusal.code)
-                .detail(format!("from {}", self.peer.ip()));
+                .detail(format!("from {}", self.origin.text()));
             self.server.note_stranger(line).await;
             return Reply::Refused(refusal.retry_after(seconds));
         }
@@ -152,6 +156,34 @@ impl Desk {
             salt: to_hex(&self.server.key_salt),
             rounds: ROUNDS,
         })
+    }
+
+    /// Says whether a link would stand, and changes nothing: the link that the device has stays the one in use.
+    async fn probe(&self, hello: &Hello, version: u16) -> Result<Reply, StoreError> {
+        let mut connection = self.server.store.read().await?;
+        let standing = devices::standing(&mut connection, self.certificate.fingerprint).await?;
+        let row = match standing {
+            Standing::Current(row) | Standing::Proposed(row) => row,
+            Standing::Removed | Standing::Unknown => {
+                drop(connection);
+                return Ok(Reply::Refused(self.stranger(hello, standing).await?));
+            }
+        };
+        let device = devices::by_row(&mut connection, row).await?;
+        let welcome = self.welcome(version, device.name);
+        Ok(Reply::Welcome(welcome, Vec::new()))
+    }
+
+    fn welcome(&self, version: u16, device_name: String) -> Welcome {
+        let server = &self.server;
+        Welcome {
+            version,
+            features: Vec::new(),
+            heartbeat_seconds: u32::try_from(server.heartbeat.as_secs()).unwrap_or(u32::MAX),
+            server_time: server.clock.now(),
+            device_name,
+            anchors: server.authority.anchors(),
+        }
     }
 
     async fn open(&mut self, hello: &Hello, version: u16) -> Result<Reply, StoreError> {
@@ -205,7 +237,7 @@ impl Desk {
             );
             audit::append(&mut tx, now, line.detail(detail)).await?;
         }
-        let peer = self.peer.ip().to_canonical().to_string();
+        let peer = self.origin.text();
         devices::note_facts(&mut tx, now, row, &hello.device, &peer).await?;
         devices::note_revision(&mut tx, row, hello.settings_revision).await?;
         if hello
@@ -219,7 +251,8 @@ impl Desk {
         self.attachment = Some(server.hub.attach(
             row,
             Online {
-                peer: self.peer,
+                peer: self.origin.peer,
+                gateway: self.origin.gateway().cloned(),
                 certificate: self.certificate.clone(),
                 facts: hello.device.clone(),
                 last_heard: Arc::clone(&last_heard),
@@ -247,15 +280,7 @@ impl Desk {
         tx.commit().await?;
         tracing::info!(unit = %state.unit, "device online");
         self.device = Some(state);
-        let welcome = Welcome {
-            version,
-            features: Vec::new(),
-            heartbeat_seconds: u32::try_from(server.heartbeat.as_secs()).unwrap_or(u32::MAX),
-            server_time: now,
-            device_name: device.name,
-            anchors: server.authority.anchors(),
-        };
-        Ok(Reply::Welcome(welcome, first))
+        Ok(Reply::Welcome(self.welcome(version, device.name), first))
     }
 
     async fn stranger(&self, hello: &Hello, standing: Standing) -> Result<Refusal, StoreError> {
@@ -271,8 +296,8 @@ impl Desk {
             // Once for each key: a copy comes back without end.
             if !noted {
                 let mut tx = self.server.store.begin().await?;
-                let (now, peer) = (self.server.clock.now(), self.peer.ip().to_canonical());
-                clones::refuse(&mut tx, now, row, &self.certificate, &peer.to_string()).await?;
+                let (now, peer) = (self.server.clock.now(), self.origin.text());
+                clones::refuse(&mut tx, now, row, &self.certificate, &peer).await?;
                 tx.commit().await?;
             }
             return Ok(clones::refusal());
@@ -295,7 +320,7 @@ impl Desk {
         }
         let mut tx = self.server.store.begin().await?;
         let now = self.server.clock.now();
-        let peer = self.peer.ip().to_canonical().to_string();
+        let peer = self.origin.text();
         let (refusal, _) =
             enrolment::conflict(&mut tx, now, row, &self.certificate, &hello.device, &peer).await?;
         tx.commit().await?;
@@ -474,6 +499,7 @@ impl Desk {
                     .collect())
             }
             News::Session(request) => Ok(vec![request.into()]),
+            News::Tunnel(tunnel) => Ok(vec![tunnel.into()]),
             News::EndSession(end) => Ok(vec![end.into()]),
         }
     }

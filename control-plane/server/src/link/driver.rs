@@ -2,7 +2,6 @@
 //! machine. Nothing here waits for a device without a deadline.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use umbra_protocol::first_auth::EXPORTER_LABEL;
 use umbra_protocol::link::Goodbye;
 use umbra_protocol::{DecodeError, FromDevice, FromServer, Refusal, RefusalCode, decode, encode};
 
+use super::Origin;
 use super::desk::Desk;
 use super::machine::{Closed, Input, Machine, Output};
 use crate::crowd::Place;
@@ -34,13 +34,13 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Devices come back spread over this many seconds after the server went down.
 const RETRY_AFTER_SHUTDOWN: u32 = 5;
 
-/// Serves one device from the end of its TLS handshake to the end of its connection. It `came` with its TCP connection;
-/// `place` is held until it is welcomed.
+/// Serves one device from the end of its TLS handshake to the end of its connection; `place` is held until it is
+/// welcomed.
 pub async fn serve<IO>(
     server: Arc<Server>,
     stream: TlsStream<IO>,
     certificate: CertificateDer<'static>,
-    (peer, came): (SocketAddr, Instant),
+    origin: Origin,
     place: Place,
     shutdown: Shutdown,
 ) where
@@ -56,12 +56,14 @@ pub async fn serve<IO>(
     let (frames, queue) = mpsc::channel(QUEUE);
     let writer = tokio::spawn(write_frames(FrameWriter::new(write), queue));
     let mut driver = Driver {
-        machine: Machine::new(came, server.heartbeat),
-        desk: Desk::new(server, peer, certificate, exporter),
+        machine: Machine::new(origin.came, server.heartbeat),
+        desk: Desk::new(server, origin.clone(), certificate, exporter),
         reader: FrameReader::new(read),
         frames,
         attachment: None,
         place: Some(place),
+        origin,
+        refusal: None,
         shutdown,
     };
     let closed = driver.run().await;
@@ -71,6 +73,8 @@ pub async fn serve<IO>(
         reader,
         frames,
         attachment,
+        origin,
+        refusal,
         ..
     } = driver;
     drop(attachment);
@@ -79,6 +83,10 @@ pub async fn serve<IO>(
     // The writer ends by its own deadlines.
     let _ = writer.await;
     drain(reader).await;
+    // Only now: a gateway that heard it earlier would cut our last words off.
+    if let Some(refusal) = refusal {
+        origin.turn_away(refusal);
+    }
 }
 
 /// Reads what the device has still sent, so that closing does not destroy our last words on their way.
@@ -120,6 +128,9 @@ struct Driver<IO> {
     frames: mpsc::Sender<Vec<u8>>,
     attachment: Option<Attachment>,
     place: Option<Place>,
+    origin: Origin,
+    // Why the device may not stay.
+    refusal: Option<Refusal>,
     shutdown: Shutdown,
 }
 
@@ -202,6 +213,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         while let Some(output) = todo.pop_front() {
             match output {
                 Output::Send(message) => {
+                    match &message {
+                        FromServer::Welcome(_) | FromServer::Enrolled(_) => self.origin.admit(),
+                        FromServer::Refusal(refusal) if !self.machine.is_linked() => {
+                            self.refusal = Some(refusal.clone());
+                        }
+                        FromServer::Refusal(_)
+                        | FromServer::Challenge(_)
+                        | FromServer::Pong(_)
+                        | FromServer::Settings(_)
+                        | FromServer::Command(_)
+                        | FromServer::ResultFiled(_)
+                        | FromServer::SessionRequest(_)
+                        | FromServer::SessionTunnel(_)
+                        | FromServer::SessionVerdict(_)
+                        | FromServer::SessionEnd(_)
+                        | FromServer::RecordFiled(_)
+                        | FromServer::Anchors(_)
+                        | FromServer::CertificateFiled(_)
+                        | FromServer::Left(_)
+                        | FromServer::Goodbye(_) => {}
+                    }
                     if !self.send(&message).await {
                         return Some(Closed::Silent);
                     }

@@ -12,6 +12,9 @@ use umbra_protocol::session::{CallerRefused, SessionRecord, SessionStarted, Sess
 use umbra_protocol::settings::SettingsApplied;
 use umbra_protocol::{FromDevice, FromServer, Refusal, RefusalCode, limits, version};
 
+/// How long a device may take to end a probe.
+const PROBE_FAREWELL: Duration = Duration::from_secs(10);
+
 /// What happens to the machine.
 #[derive(Debug)]
 pub enum Input {
@@ -49,6 +52,8 @@ pub enum Task {
     },
     /// Look the device up, and welcome it if it is on file.
     Open(Hello, u16),
+    /// Look the device up, say whether it would be welcome, and leave everything as it is.
+    Probe(Hello, u16),
     /// File what the device reports on its link.
     File(Report),
 }
@@ -129,6 +134,10 @@ enum State {
     Proving,
     /// The device is being looked up.
     Opening,
+    /// The device is being looked up, which only wants to know whether this way works.
+    Probing,
+    /// It knows; nothing else is said.
+    Probed { until: Instant },
     /// The link stands.
     Linked { until: Instant },
     /// It is over.
@@ -139,9 +148,10 @@ impl State {
     fn name(&self) -> &'static str {
         match self {
             State::AwaitHello { .. } => "waiting for hello",
-            State::Challenging { .. } | State::Proving | State::Opening => {
+            State::Challenging { .. } | State::Proving | State::Opening | State::Probing => {
                 "busy with an earlier message"
             }
+            State::Probed { .. } => "ending a probe",
             State::AwaitProof { .. } => "waiting for enrol",
             State::Linked { .. } => "linked",
             State::Over => "over",
@@ -172,8 +182,13 @@ impl Machine {
         match &self.state {
             State::AwaitHello { until }
             | State::AwaitProof { until, .. }
+            | State::Probed { until }
             | State::Linked { until } => Some(*until),
-            State::Challenging { .. } | State::Proving | State::Opening | State::Over => None,
+            State::Challenging { .. }
+            | State::Proving
+            | State::Opening
+            | State::Probing
+            | State::Over => None,
         }
     }
 
@@ -252,8 +267,16 @@ impl Machine {
         if self.deadline().is_none_or(|until| now < until) {
             return Vec::new();
         }
-        if self.is_linked() {
-            return self.over(Vec::new(), Closed::Silent);
+        match self.state {
+            State::Linked { .. } => return self.over(Vec::new(), Closed::Silent),
+            State::Probed { .. } => return self.over(Vec::new(), Closed::ByServer),
+            State::AwaitHello { .. }
+            | State::Challenging { .. }
+            | State::AwaitProof { .. }
+            | State::Proving
+            | State::Opening
+            | State::Probing
+            | State::Over => {}
         }
         self.refuse(Refusal::new(
             RefusalCode::TooSlow,
@@ -309,10 +332,8 @@ impl Machine {
                 Task::Open(hello, version)
             }
             Intent::Probe => {
-                return self.refuse(Refusal::new(
-                    RefusalCode::UnexpectedMessage,
-                    "This server answers no probes.",
-                ));
+                self.state = State::Probing;
+                Task::Probe(hello, version)
             }
         };
         vec![Output::Do(task)]
@@ -367,6 +388,12 @@ impl Machine {
                 outputs.extend(first.into_iter().map(Output::Send));
                 outputs
             }
+            (State::Probing, Reply::Welcome(welcome, _)) => {
+                self.state = State::Probed {
+                    until: now + PROBE_FAREWELL,
+                };
+                vec![Output::Send(welcome.into())]
+            }
             (State::Linked { .. }, Reply::Filed(answers)) => {
                 // The task took time that the device is not to blame for.
                 self.heard(now);
@@ -386,7 +413,7 @@ impl Machine {
                 vec![Output::Send(refusal.into())]
             }
             (
-                State::Challenging { .. } | State::Proving | State::Opening,
+                State::Challenging { .. } | State::Proving | State::Opening | State::Probing,
                 Reply::Refused(refusal),
             ) => self.refuse(refusal),
             (state, _) => {

@@ -5,3 +5,6 @@ mod clones;
 mod desk;
 pub mod driver;
 pub mod machine;
+mod origin;
+
+pub use origin::{Origin, Via};

@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod commands;
 pub mod devices;
+pub mod gateways;
 pub mod keys;
 pub mod meta;
 pub mod sessions;

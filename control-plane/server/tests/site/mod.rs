@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod gateway;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use clap::Parser as _;
