@@ -199,7 +199,7 @@ where
     let Answer { key, head, behind } = asked;
     if head.status != 101 {
         let patience = end.min(Instant::now() + BODY_PATIENCE);
-        return Err(read_refusal(&mut io, &head, behind, patience).await);
+        return Err(read_refusal(&mut io, &head, behind, patience, request).await);
     }
     check_answer(&key, &head, request)?;
     Ok(ByteStream::new(io, behind, Role::Client, keepalive))
@@ -306,7 +306,13 @@ pub(crate) fn authority(host: &str, port: u16, usual: Option<u16>) -> String {
     }
 }
 
-async fn read_refusal<IO>(io: &mut IO, head: &Head, mut body: Vec<u8>, patience: Instant) -> WsError
+async fn read_refusal<IO>(
+    io: &mut IO,
+    head: &Head,
+    mut body: Vec<u8>,
+    patience: Instant,
+    request: &Request,
+) -> WsError
 where
     IO: AsyncRead + Unpin,
 {
@@ -320,10 +326,19 @@ where
     let _ = timeout_at(patience, io.take(missing).read_to_end(&mut body)).await;
     body.truncate(length);
     let said = read_body(&body);
+    // Whoever repeats our token would have it written into a log.
+    let token = |(name, value): &(String, HeaderValue)| {
+        let value = value.as_str();
+        let token = value.rsplit(' ').next().unwrap_or(value).to_owned();
+        let is_secret = name.eq_ignore_ascii_case("authorization") && !token.is_empty();
+        is_secret.then(|| Zeroizing::new(token))
+    };
+    let tokens: Vec<_> = request.headers.iter().filter_map(token).collect();
+    let harmless = |text: &String| !tokens.iter().any(|token| text.contains(token.as_str()));
     WsError::Refused {
         status: head.status,
-        code: said.code,
-        sentence: said.sentence,
+        code: said.code.filter(harmless),
+        sentence: said.sentence.filter(harmless),
         retry_after: said.retry_after.or_else(|| head.retry_after()),
     }
 }

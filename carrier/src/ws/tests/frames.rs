@@ -129,6 +129,14 @@ async fn fragments_without_end_are_given_up_after_a_bounded_number_of_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pings_between_fragments_do_not_make_an_endless_message_a_new_one() {
+    let mut pattern = masked(false, CONTINUE, b"").repeat(20_000);
+    pattern.extend(masked(true, PING, b""));
+    let (closed, _, _) = endless(pattern, &masked(false, BINARY, b""), true).await;
+    assert_eq!(closed.code, close::TOO_BIG);
+}
+
+#[tokio::test(start_paused = true)]
 async fn floods_of_frames_without_data_are_refused_with_1008() {
     for opcode in [PING, PONG, BINARY] {
         let (closed, given, sent) = endless(masked(true, opcode, b""), b"", true).await;

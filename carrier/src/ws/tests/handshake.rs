@@ -218,6 +218,14 @@ async fn a_refusals_words_can_not_steer_a_terminal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_that_repeats_our_token_is_not_repeated() {
+    let body = format!(r#"{{"code":"malformed","sentence":"What is {TOKEN}?"}}"#);
+    let error = refused(&json("400 x", "", &body), false).await;
+    assert_eq!(error.code(), "malformed");
+    assert!(error.to_string().contains("400"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_status_counts_although_the_deadline_comes_before_the_body() {
     let (client, mut server) = duplex(ROOM);
     let request = request();
