@@ -1,5 +1,6 @@
 //! The product's promises, kept end to end: the programs that ship, on real parts, in a folder of their own.
 
+mod clones;
 mod device_port;
 mod device_state;
 mod enrolment;

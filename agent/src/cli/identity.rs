@@ -16,6 +16,10 @@ pub(super) struct Arguments {
     /// Make a new key and certificate in place of those that are there; the device then has to be enrolled again.
     #[arg(long)]
     replace: bool,
+    /// With --replace: choose a new unit ID as well, as if the device started for the first time. For a machine whose disk is a
+    /// copy of another one's.
+    #[arg(long, requires = "replace")]
+    new_unit_id: bool,
 }
 
 pub(super) async fn run(
@@ -29,7 +33,11 @@ pub(super) async fn run(
             let sentence = "the agent is running with the present identity; stop it first (“systemctl stop umbra-agent”)";
             return Err(Problem::new(Exit::Unavailable, sentence));
         }
-        let identity = identity::replace(paths, &os, &clock)?;
+        let identity = if arguments.new_unit_id {
+            identity::replace_all(paths, &os, &clock)?
+        } else {
+            identity::replace(paths, &os, &clock)?
+        };
         (identity, Done::Replaced(identity::Reason::Asked))
     } else {
         identity::ensure(paths, &os, &clock)?

@@ -360,6 +360,18 @@ pub fn replace(paths: &Paths, os: &dyn Os, clock: &Clock) -> Result<DeviceIdenti
     Store::open(paths, &Files::new())?.replace(os, clock)
 }
 
+/// The same for a machine whose disk is a copy of another one's: it gets a unit ID of its own as well.
+///
+/// # Errors
+/// [`IdentityError`].
+pub fn replace_all(
+    paths: &Paths,
+    os: &dyn Os,
+    clock: &Clock,
+) -> Result<DeviceIdentity, IdentityError> {
+    Store::open(paths, &Files::new())?.replace_all(os, clock)
+}
+
 /// Makes the next certificate, and with [`Next::Rekey`] the next key, beside the present pair, which stays in use. A next pair of
 /// the same kind that is already there is taken, so that after a power cut the same one is proposed again.
 ///

@@ -122,6 +122,19 @@ impl<'a> Store<'a> {
         Ok((self.current(os)?, Done::Replaced(reason)))
     }
 
+    /// For a machine whose disk is a copy: the label is chosen anew as well. A power cut in between leaves the old one.
+    pub(super) fn replace_all(
+        &self,
+        os: &dyn Os,
+        clock: &Clock,
+    ) -> Result<DeviceIdentity, IdentityError> {
+        self.files
+            .remove(&self.paths.unit_id())
+            .map_err(IdentityError::File)?;
+        self.make(os, clock, None)?;
+        self.current(os)
+    }
+
     pub(super) fn replace(
         &self,
         os: &dyn Os,

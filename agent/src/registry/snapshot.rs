@@ -25,8 +25,6 @@ pub struct Snapshot {
     pub session: SessionLimits,
     /// The question to the person at the device.
     pub consent: Consent,
-    /// What tells the person at the device that somebody sees the screen.
-    pub indicator: Indicator,
     /// The group that may change things on the device.
     pub control_group: Option<String>,
     /// Program and arguments that restart the device.
@@ -155,19 +153,6 @@ pub struct Consent {
     /// What happens when nobody is there to ask.
     pub unattended: Unattended,
     /// Program and arguments that ask; may be empty.
-    pub program: Vec<String>,
-}
-
-/// What tells the person at the device that somebody sees the screen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Indicator {
-    /// Whether it is shown at all.
-    pub shown: bool,
-    /// Whether the person can end a session from it.
-    pub disconnect: bool,
-    /// Where on the screen: `top-left`, `top-right`, `bottom-left`, `bottom-right`.
-    pub position: String,
-    /// Program and arguments that show it; may be empty.
     pub program: Vec<String>,
 }
 
@@ -343,12 +328,6 @@ impl Values<'_> {
                     Unattended::Deny
                 },
                 program: self.list("umbra.consent.program"),
-            },
-            indicator: Indicator {
-                shown: self.bool("network.vncserver.showconnectedicon"),
-                disconnect: self.bool("network.vncserver.showdisconnectbtn"),
-                position: self.text("userinterface.vncserver.indicatorposition"),
-                program: self.list("umbra.indicator.program"),
             },
             control_group: Some(self.text("umbra.control.group")).filter(|group| !group.is_empty()),
             reboot_command: self.list("umbra.power.reboot_command"),

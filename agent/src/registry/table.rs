@@ -167,24 +167,6 @@ pub static TABLE: &[Parameter] = &[
         "Whether several operators may see the screen at the same time; when off, one.",
     ),
     field(
-        "network.vncserver.showconnectedicon",
-        Kind::Bool,
-        Bool(true),
-        "Whether the person at the device sees an indicator while somebody sees the screen (umbra.indicator.program shows it).",
-    ),
-    field(
-        "network.vncserver.showdisconnectbtn",
-        Kind::Bool,
-        Bool(true),
-        "Whether the person at the device can end a session from that indicator.",
-    ),
-    field(
-        "userinterface.vncserver.indicatorposition",
-        Kind::Choice(&["top-left", "top-right", "bottom-left", "bottom-right"]),
-        Text("bottom-right"),
-        "Where on the screen the indicator is shown.",
-    ),
-    field(
         "system.remotemanager.allow_remote_management",
         Kind::Bool,
         Bool(true),
@@ -409,13 +391,6 @@ pub static TABLE: &[Parameter] = &[
         List(&[]),
         LocalOnly,
         "Program that asks the person at the device, with its arguments; when empty, only “umbra-agent consent” answers.",
-    ),
-    ours(
-        "umbra.indicator.program",
-        Kind::Program { optional: true },
-        List(&[]),
-        LocalOnly,
-        "Program that shows the person at the device who sees the screen, with its arguments; it runs while sessions do.",
     ),
     ours(
         "umbra.message.program",

@@ -115,6 +115,11 @@ async fn a_session_goes_from_offer_to_record() {
     assert_eq!(ended["end_code"], "viewer_closed");
     assert_eq!(ended["duration_ms"], 4_200);
     assert_eq!(ended["bytes_to_console"], 5_000);
+    assert!(
+        api.audit()
+            .await
+            .contains(&("session.ended".into(), "ok".into()))
+    );
     let actions: Vec<String> = api
         .audit()
         .await
@@ -354,6 +359,8 @@ async fn a_session_that_the_device_refuses_never_began() {
         .await;
     assert_eq!(shown["state"], "refused");
     assert_eq!(shown["end_code"], "consent_denied");
+    let lines = site.api().await.audit().await;
+    assert!(lines.contains(&("session.ended".into(), "consent_denied".into())));
 }
 
 #[tokio::test]

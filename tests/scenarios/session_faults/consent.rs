@@ -63,7 +63,7 @@ async fn what_the_program_that_asks_the_person_says_decides() {
             answer(words)?;
             failed_shadow(&world).await?.ensure(code, sentence)?;
             refused_record(&world.console, code).await?;
-            audited(&world.console, "session.ended", "ok", code).await?;
+            audited(&world.console, "session.ended", code, code).await?;
         }
         std::fs::remove_file(&script)?;
         failed_shadow(&world)

@@ -276,7 +276,8 @@ async fn a_vnc_server_with_another_password_or_without_one_configured_is_told_to
             "the password was not tried: {:?}",
             world.desktop.events()
         );
-        audited(&world.console, "session.ended", "ok", "vnc_password_wrong").await?;
+        let code = "vnc_password_wrong";
+        audited(&world.console, "session.ended", code, code).await?;
         // Whoever corrects the parameter needs no restart.
         world.device.tell(&set, "another1\n").await?;
         healthy(&world).await

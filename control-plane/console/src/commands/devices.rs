@@ -17,7 +17,7 @@ use crate::table::{Facts, Table};
 use crate::text;
 
 /// How often the server is asked how far a command is.
-const POLL: Duration = Duration::from_secs(1);
+pub(super) const POLL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(call: &mut Call<'_, '_>, args: DevicesArgs) -> Result<(), Failure> {
     let Some(command) = args.command else {
@@ -106,6 +106,7 @@ async fn list(call: &mut Call<'_, '_>, query: Option<&str>) -> Result<(), Failur
         "LAST SEEN",
         "SYSTEM",
         "AGENT",
+        "VIA",
         "ADDRESS",
         "NOTES",
     ]);
@@ -119,6 +120,7 @@ async fn list(call: &mut Call<'_, '_>, query: Option<&str>) -> Result<(), Failur
                 .map_or("never".to_owned(), |at| text::relative(at, now)),
             &device.os,
             &device.agent_version,
+            via(device),
             device.shadow_addresses.first().map_or("", String::as_str),
             &notes(device),
         ]);
@@ -135,6 +137,15 @@ async fn list(call: &mut Call<'_, '_>, query: Option<&str>) -> Result<(), Failur
 
 fn state(device: &Device) -> &'static str {
     if device.online { "online" } else { "offline" }
+}
+
+/// The way of its link.
+fn via(device: &Device) -> &str {
+    match &device.gateway {
+        Some(gateway) => gateway,
+        None if device.online => "direct",
+        None => "",
+    }
 }
 
 fn notes(device: &Device) -> String {
@@ -165,6 +176,14 @@ fn facts(device: &Device, now: i64) -> Facts {
     facts.add("Unit ID", device.unit_id.as_str());
     facts.add("Device ID", device.id.to_string());
     facts.add("State", state(device));
+    facts.add_some(
+        "Via",
+        device
+            .gateway
+            .as_ref()
+            .map(|gateway| format!("gateway {gateway}"))
+            .or(device.online.then(|| "direct".to_owned())),
+    );
     facts.add(
         "Last seen",
         device
@@ -196,7 +215,7 @@ fn facts(device: &Device, now: i64) -> Facts {
         );
         facts.add(
             "",
-            "the first that comes gets a new key by itself; give the other one “umbra-agent identity --replace” and a key of its own",
+            "the first that comes gets a new key by itself; give the other one “umbra-agent identity --replace --new-unit-id” and a key of its own",
         );
         facts.add(
             "",

@@ -81,7 +81,7 @@ pub(super) fn refusal() -> Refusal {
     Refusal::new(
         RefusalCode::CertificateMismatch,
         "The key of this device was replaced on another machine: this one is a copy of it, or was set back to an old state. \
-         Give it an identity of its own with “umbra-agent identity --replace”, start its agent again, and have it taken on \
+         Give it an identity of its own with “umbra-agent identity --replace --new-unit-id”, start its agent again, and have it taken on \
          with a new first-authentication key.",
     )
 }
