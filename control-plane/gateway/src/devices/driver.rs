@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
@@ -23,6 +24,9 @@ use crate::rendezvous::driver::WebSocket;
 const BUFFER: usize = 8 * 1024;
 /// How long the loss of an uplink may take to be known here, after its streams ended.
 const LOSS_KNOWN: Duration = Duration::from_secs(1);
+/// How long the end of one side may take to reach the other.
+const FAREWELL: Duration = Duration::from_secs(3);
+
 /// A device's place on its server's uplink, given back when it is dropped.
 #[derive(Debug)]
 pub struct Seat {
@@ -114,9 +118,16 @@ async fn carry(device: &mut WebSocket, seat: &mut Seat) -> Result<(), Ending> {
         }
     };
     match end {
-        RelayEnd::Closed(End::A) | RelayEnd::Failed(End::A) | RelayEnd::Idle => Ok(()),
-        // The server ended the link in order: the relay passed that on.
-        RelayEnd::Closed(End::B) if !server.get_ref().is_closed() => Ok(()),
+        RelayEnd::Closed(End::A) => {
+            // Whether the server takes note is its own business; so it is with a device.
+            let _ = timeout(FAREWELL, server.shutdown()).await;
+            Ok(())
+        }
+        RelayEnd::Closed(End::B) if !server.get_ref().is_closed() => {
+            let _ = timeout(FAREWELL, device.shutdown()).await;
+            Ok(())
+        }
+        RelayEnd::Failed(End::A) | RelayEnd::Idle => Ok(()),
         RelayEnd::Closed(End::B) | RelayEnd::Failed(End::B) => Err(lost(&mut seat.line).await),
     }
 }
