@@ -33,7 +33,9 @@ use crate::status::{Board, Stage};
 use umbra_protocol::RunId;
 use world::Agent;
 
-/// How often files are looked at for changes made by hand, and what could not be read is tried again.
+/// How often files are looked at for changes made by hand: one that somebody waits for, such as the change to a gateway.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How often what could not be read is tried again.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long sessions may take to end when the agent does.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -173,7 +175,7 @@ async fn look(config: Config, registry: Registry, board: Board) {
             status.warn("registry", problems);
             status.warn("clock", clock);
         });
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(GLANCE).await;
     }
 }
 

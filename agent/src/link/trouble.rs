@@ -81,7 +81,13 @@ impl Trouble {
             of_way: true,
             ..Self::passing(
                 code,
-                format!("The gateway ended the connection: {}", closed.sentence()),
+                match closed.sentence() {
+                    "" => format!(
+                        "The gateway ended the connection without a word (WebSocket code {}).",
+                        closed.code
+                    ),
+                    sentence => format!("The gateway ended the connection: {sentence}"),
+                },
             )
         }
     }

@@ -202,8 +202,8 @@ impl Management {
         self.agent.sessions.tunnel(session, host, dial);
     }
 
-    /// What people may see of each way.
-    fn show_ways(&self, in_use: Option<&Way>) {
+    /// What people may see of each way, and a warning where it is not the one that somebody has decided on.
+    fn picture(&self, in_use: Option<&Way>) -> (Vec<status::Way>, Option<String>) {
         let snapshot = self.agent.registry.snapshot();
         let network = Network::new(&snapshot.network).ok();
         let ways = self
@@ -220,11 +220,7 @@ impl Management {
                 trouble: trouble.as_ref().map(|trouble| trouble.sentence.clone()),
             })
             .collect();
-        let warning = in_use.and_then(|used| self.second_best(used));
-        self.agent.board.update(|status| {
-            status.ways = ways;
-            status.warn("way", warning);
-        });
+        (ways, in_use.and_then(|used| self.second_best(used)))
     }
 
     /// A sentence where the device goes another way than somebody has decided.
@@ -454,7 +450,11 @@ impl World for Management {
         self.seen = ways;
         let online = self.agent.board.now().stage == Stage::Online;
         let in_use = self.over.clone().filter(|_| online);
-        self.show_ways(in_use.as_ref());
+        let (ways, warning) = self.picture(in_use.as_ref());
+        self.agent.board.update(|status| {
+            status.ways = ways;
+            status.warn("way", warning);
+        });
     }
 
     fn status(&mut self, link: LinkStatus, way: Option<&Way>) {
@@ -465,8 +465,11 @@ impl World for Management {
         };
         let online = matches!(link, LinkStatus::Online { .. });
         let troubles = self.all_troubles();
+        let (ways, warning) = self.picture(way.filter(|_| online));
         let allowed = self.agent.registry.snapshot().manager.allowed;
         self.agent.board.update(|status| {
+            status.ways = ways;
+            status.warn("way", warning);
             status.server = Some(server);
             match link {
                 LinkStatus::Offline if allowed => {}
@@ -500,6 +503,5 @@ impl World for Management {
                 }
             }
         });
-        self.show_ways(way.filter(|_| online));
     }
 }

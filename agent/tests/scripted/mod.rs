@@ -1,6 +1,11 @@
 //! A server that says what a test tells it to, a VNC server that only greets, and a device in a folder. All on loopback, all on
 //! ports that the system chose.
 
+// Each test program uses a part of it.
+#![allow(dead_code, unused_imports)]
+
+pub(crate) mod gateway;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +29,7 @@ use umbra_carrier::framed::{FrameReader, FrameWriter};
 use umbra_carrier::tls::{
     Accepted, TlsIdentity, accept_by_alpn, exporter, http_acceptor_config, link_acceptor_config,
 };
-use umbra_protocol::enrolment::{Challenge, Enrolled};
+use umbra_protocol::enrolment::{Challenge, Connector, Enrolled};
 use umbra_protocol::first_auth::{EXPORTER_LABEL, FirstAuthKey, Transcript, Verifier};
 use umbra_protocol::hello::{DeviceFacts, Intent, TrustAnchors, Welcome};
 use umbra_protocol::ids::to_hex;
@@ -53,7 +58,10 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) root: Fingerprint,
     pub(crate) signer: TicketSigner,
-    root_pem: String,
+    pub(crate) root_pem: String,
+    root_der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+    connectors: std::sync::Mutex<Vec<Connector>>,
     listener: TcpListener,
     link: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
@@ -73,17 +81,7 @@ impl Server {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let root = params.self_signed(&root_key).expect("a root");
         let issuer = Issuer::new(params, root_key);
-        let key = KeyPair::generate().expect("a key");
-        let end = CertificateParams::new(vec![name.to_owned()])
-            .expect("parameters")
-            .signed_by(&key, &issuer)
-            .expect("a certificate");
-        let chain = vec![end.der().clone(), root.der().clone()];
-        let identity = TlsIdentity::new(
-            chain,
-            PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-        )
-        .expect("an identity");
+        let identity = certificate(&issuer, root.der(), name);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let stretched = FirstAuthKey::parse(KEY)
             .expect("a key")
@@ -93,11 +91,24 @@ impl Server {
             root: Fingerprint::of_certificate(root.der()),
             signer: TicketSigner::generate().0,
             root_pem: root.pem(),
+            root_der: root.der().clone(),
+            issuer,
+            connectors: std::sync::Mutex::default(),
             listener,
             link: link_acceptor_config(&identity),
             http: http_acceptor_config(&identity),
             verifier: stretched.verifier(),
         }
+    }
+
+    /// A certificate of the server's root for another host.
+    pub(crate) fn certificate(&self, name: &str) -> TlsIdentity {
+        certificate(&self.issuer, &self.root_der, name)
+    }
+
+    /// What devices are told at their enrolment.
+    pub(crate) fn name_connectors(&self, connectors: Vec<Connector>) {
+        *self.connectors.lock().expect("no panic") = connectors;
     }
 
     pub(crate) fn anchors(&self) -> TrustAnchors {
@@ -124,10 +135,16 @@ impl Server {
         }
     }
 
+    /// The next device that gets through TLS. Behind a gateway, one that does not know the server's names yet needs two attempts.
     pub(crate) async fn accept(&self) -> Conversation {
-        soon("a connection", self.try_accept())
-            .await
-            .expect("a device")
+        soon("a connection", async {
+            loop {
+                if let Some(device) = self.try_accept().await {
+                    return device;
+                }
+            }
+        })
+        .await
     }
 
     /// Takes a device on.
@@ -163,7 +180,7 @@ impl Server {
                 device_id: device.device_id(),
                 device_name: "Reception".into(),
                 anchors: self.anchors(),
-                connectors: Vec::new(),
+                connectors: self.connectors.lock().expect("no panic").clone(),
             })
             .await;
         device.certificate
@@ -173,17 +190,30 @@ impl Server {
     pub(crate) async fn welcome(&self) -> (Conversation, DeviceFacts) {
         let mut device = self.accept().await;
         let facts = device.hello(Intent::Link).await;
-        device
-            .say(Welcome {
-                version: 1,
-                features: Vec::new(),
-                heartbeat_seconds: 1,
-                server_time: 0,
-                device_name: "Reception".into(),
-                anchors: self.anchors(),
-            })
-            .await;
+        device.say(self.welcome_message()).await;
         (device, facts)
+    }
+
+    /// Answers a device that only wants to know whether it would be welcome.
+    pub(crate) async fn answer_probe(&self) {
+        let mut device = self.accept().await;
+        device.hello(Intent::Probe).await;
+        device.say(self.welcome_message()).await;
+        assert!(
+            device.try_hear().await.is_none(),
+            "a probe says nothing else"
+        );
+    }
+
+    fn welcome_message(&self) -> Welcome {
+        Welcome {
+            version: 1,
+            features: Vec::new(),
+            heartbeat_seconds: 1,
+            server_time: 0,
+            device_name: "Reception".into(),
+            anchors: self.anchors(),
+        }
     }
 
     /// Accepts links until the device says that it accepts sessions on a port.
@@ -197,6 +227,24 @@ impl Server {
             drop(device);
         }
     }
+}
+
+fn certificate(
+    issuer: &Issuer<'_, KeyPair>,
+    root: &CertificateDer<'static>,
+    name: &str,
+) -> TlsIdentity {
+    let key = KeyPair::generate().expect("a key");
+    let end = CertificateParams::new(vec![name.to_owned()])
+        .expect("parameters")
+        .signed_by(&key, issuer)
+        .expect("a certificate");
+    let chain = vec![end.der().clone(), root.clone()];
+    TlsIdentity::new(
+        chain,
+        PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+    )
+    .expect("an identity")
 }
 
 /// What a server has of one connection.
