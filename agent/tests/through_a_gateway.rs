@@ -7,7 +7,9 @@ use scripted::{Conversation, Device, PATIENCE, Server, shadowable, soon, vnc_ser
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use umbra_agent::clock::Clock;
 use umbra_agent::control::{Request, Response};
+use umbra_agent::doctor::Verdict as Health;
 use umbra_agent::enrolment::Enrolled;
 use umbra_agent::files::{Files, Step};
 use umbra_agent::os::fake::Fake;
@@ -311,7 +313,7 @@ async fn a_session_runs_through_the_gateway_without_a_port_and_outlives_the_togg
     let tunnel = |number: u8| SessionTunnel {
         session: SessionId::from_bytes([number; 16]),
         token: Secret::new("a-token-of-the-device"),
-        expires_inseconds: 30,
+        expires_in_seconds: 30,
     };
     // One that was never announced is not dialled for.
     link.say(tunnel(9)).await;
@@ -599,7 +601,7 @@ async fn link_and_tunnel_go_through_a_proxy_with_credentials_that_nobody_sees() 
     link.say(SessionTunnel {
         session: SessionId::from_bytes([1; 16]),
         token: Secret::new("token"),
-        expires_inseconds: 30,
+        expires_in_seconds: 30,
     })
     .await;
     let _ = gateway.tunnel().await;
@@ -609,5 +611,55 @@ async fn link_and_tunnel_go_through_a_proxy_with_credentials_that_nobody_sees() 
         seen.iter()
             .all(|target| *target == gateway.address.to_string()),
         "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_doctor_says_of_each_way_what_stands_on_it_and_sends_nothing_to_the_server() {
+    let server = Server::for_name("ums.example.com").await;
+    let gateway = Gateway::before(&server).await;
+    let mut device = Device::start("").await;
+    enrolled_through(&device, &server, &gateway).await;
+    let (link, _) = server.welcome().await;
+    online_by(&device, "icg").await;
+    drop(link);
+    device.stop().await;
+    let examine = || async {
+        let checks =
+            umbra_agent::doctor::examine(&device.paths, &Files::new(), &Clock::system()).await;
+        checks
+            .into_iter()
+            .find(|check| check.id == "gateway" || check.id == "server")
+            .expect("a check")
+    };
+    let (check, ()) = tokio::join!(examine(), soon("the look", server.is_looked_at()));
+    assert_eq!(check.verdict, Health::Good, "{check:?}");
+    gateway.mood(Mood::Refuses {
+        status: 503,
+        code: "no_server",
+        retry_after: None,
+    });
+    let check = examine().await;
+    assert_eq!(check.verdict, Health::Bad, "{check:?}");
+    assert!(
+        check.sentence.contains(&gateway.address.to_string()),
+        "{check:?}"
+    );
+    assert!(
+        check
+            .advice
+            .is_some_and(|advice| advice.contains("by itself"))
+    );
+    gateway.mood(Mood::Impersonates);
+    let check = examine().await;
+    assert_eq!(check.verdict, Health::Bad, "{check:?}");
+    assert!(check.sentence.contains("ums.example.com"), "{check:?}");
+    let proxied = "[umbra.proxy]\nmode = \"manual\"\n";
+    std::fs::write(device.paths.registry(), proxied).expect("written");
+    let checks = umbra_agent::doctor::examine(&device.paths, &Files::new(), &Clock::system()).await;
+    let proxy = checks.iter().find(|check| check.id == "proxy");
+    assert!(
+        proxy.is_some_and(|check| check.sentence.contains("umbra.proxy.host")),
+        "{checks:?}"
     );
 }

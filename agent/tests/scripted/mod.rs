@@ -135,6 +135,20 @@ impl Server {
         }
     }
 
+    /// Somebody looks at the certificates and says nothing.
+    pub(crate) async fn is_looked_at(&self) {
+        let (tcp, _) = self.listener.accept().await.expect("accepted");
+        let (link, http) = (Arc::clone(&self.link), Arc::clone(&self.http));
+        let accepted = accept_by_alpn(tcp, link, http, PATIENCE).await;
+        let Ok(Accepted::Http(mut stream)) = accepted else {
+            panic!("no look, but a device")
+        };
+        let mut said = Vec::new();
+        // However it ends.
+        let _ = stream.read_to_end(&mut said).await;
+        assert!(said.is_empty(), "{said:?}");
+    }
+
     /// The next device that gets through TLS. Behind a gateway, one that does not know the server's names yet needs two attempts.
     pub(crate) async fn accept(&self) -> Conversation {
         soon("a connection", async {
@@ -174,13 +188,14 @@ impl Server {
             self.verifier
                 .client_proof_is_right(&enrol.proof, &transcript)
         );
+        let connectors = self.connectors.lock().expect("no panic").clone();
         device
             .say(Enrolled {
                 proof: self.verifier.server_proof(&transcript),
                 device_id: device.device_id(),
                 device_name: "Reception".into(),
                 anchors: self.anchors(),
-                connectors: self.connectors.lock().expect("no panic").clone(),
+                connectors,
             })
             .await;
         device.certificate
