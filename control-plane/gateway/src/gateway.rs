@@ -17,7 +17,7 @@ use umbra_protocol::{Refusal, RefusalCode, RendezvousId};
 
 use crate::chance;
 use crate::crowd::Crowd;
-use crate::devices::roster::{Roster, UplinkId};
+use crate::devices::roster::{Roster, ServerKey, UplinkId};
 use crate::ending::{Ending, Rejection};
 use crate::keystore::{Keys, unix_now};
 use crate::metrics::{Gauges, Metrics};
@@ -79,6 +79,7 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Present {
     inner: Arc<ServerConfig>,
+    servers: Vec<ServerKey>,
     valid: std::ops::RangeInclusive<i64>,
 }
 
@@ -86,6 +87,7 @@ impl Present {
     fn new(keys: &Keys) -> Self {
         Self {
             inner: uplink_acceptor_config(&keys.identity, keys.servers.clone()),
+            servers: keys.server_keys(),
             valid: keys.valid.clone(),
         }
     }
@@ -159,6 +161,12 @@ impl Gateway {
     pub fn inner_tls(&self) -> Arc<ServerConfig> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.inner.clone()
+    }
+
+    /// Whether a server is in the list.
+    pub(crate) fn is_listed(&self, server: &ServerKey) -> bool {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.servers.contains(server)
     }
 
     /// Takes other keys over. Connections go on as they are, except for uplinks of servers that are no longer known.

@@ -31,11 +31,7 @@ pub async fn answer(
     trusted: Arc<[Network]>,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
-    let forwarded = one(
-        request.headers(),
-        &HeaderName::from_static("x-forwarded-for"),
-    );
-    let peer = Peer::behind(from, &trusted, forwarded);
+    let peer = Peer::behind(from, &trusted, forwarded(request.headers()).as_deref());
     Ok(match request.uri().path() {
         wire::PATH_CHECK_STATUS => check_status(&gateway, request.method()),
         wire::PATH_ENDPOINT => upgraded(request, wire::SUBPROTOCOL_LINK, |head| {
@@ -178,6 +174,16 @@ fn check_status(gateway: &Gateway, method: &Method) -> Answer {
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
+}
+
+/// All of `X-Forwarded-For`: some proxies write a line of their own below what the client wrote.
+fn forwarded(headers: &HeaderMap) -> Option<String> {
+    let lines: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .map(|line| line.to_str().unwrap_or("unreadable"))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join(","))
 }
 
 /// A header that is there once and readable; one that is there twice is none.

@@ -13,10 +13,17 @@ use crate::shutdown::Signals;
 /// What tells two states of a file apart: time, fraction, size, place on the disk.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
-/// Watches the files until the gateway stops.
-pub(crate) async fn watch(gateway: Arc<Gateway>, files: Keystore, mut signals: Signals) {
-    let mut seen = stamps(&files).await;
-    let mut taken = seen;
+/// The state of a keystore's files.
+pub(crate) type Stamps = [Stamp; 3];
+
+/// Watches the files until the gateway stops. `taken` is their state from before they were read.
+pub(crate) async fn watch(
+    gateway: Arc<Gateway>,
+    files: Keystore,
+    mut taken: Stamps,
+    mut signals: Signals,
+) {
+    let mut seen = taken;
     let reload = signals.clone();
     loop {
         let asked = tokio::select! {
@@ -24,7 +31,7 @@ pub(crate) async fn watch(gateway: Arc<Gateway>, files: Keystore, mut signals: S
             () = reload.reload() => true,
             () = tokio::time::sleep(gateway.timing.reload) => false,
         };
-        let now = stamps(&files).await;
+        let now = stamps_later(&files).await;
         // The files are replaced one after the other: wait until they stay as they are.
         let settled = now == std::mem::replace(&mut seen, now);
         if asked || (settled && now != taken) {
@@ -54,13 +61,16 @@ async fn take_over(gateway: &Gateway, files: &Keystore) {
     }
 }
 
-async fn stamps(files: &Keystore) -> [Stamp; 3] {
+async fn stamps_later(files: &Keystore) -> Stamps {
     let files = files.clone();
-    tokio::task::spawn_blocking(move || {
-        [&files.chain, &files.key, &files.servers].map(|path| stamp(path))
-    })
-    .await
-    .unwrap_or_default()
+    tokio::task::spawn_blocking(move || stamps(&files))
+        .await
+        .unwrap_or_default()
+}
+
+/// The state of the files.
+pub(crate) fn stamps(files: &Keystore) -> Stamps {
+    [&files.chain, &files.key, &files.servers].map(|path| stamp(path))
 }
 
 fn stamp(path: &Path) -> Stamp {

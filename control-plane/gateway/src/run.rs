@@ -55,6 +55,7 @@ pub struct Ready {
     metrics_listener: TcpListener,
     trusted: Arc<[Network]>,
     files: Keystore,
+    stamps: reload::Stamps,
     drain: Duration,
 }
 
@@ -63,6 +64,7 @@ pub struct Ready {
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: &Config, timing: Timing) -> Result<Ready, StartError> {
+    let stamps = reload::stamps(&config.keystore);
     let keys = Keys::load(&config.keystore)?;
     for warning in &keys.warnings {
         tracing::warn!("{warning}");
@@ -85,6 +87,7 @@ pub async fn start(config: &Config, timing: Timing) -> Result<Ready, StartError>
         metrics_listener,
         trusted: config.trusted.clone().into(),
         files: config.keystore.clone(),
+        stamps,
         drain: config.drain,
     })
 }
@@ -126,7 +129,12 @@ impl Ready {
         // Tasks of the program; those of connections are counted apart.
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(keep(gateway.clone()));
-        tasks.spawn(reload::watch(gateway.clone(), self.files, signals.clone()));
+        tasks.spawn(reload::watch(
+            gateway.clone(),
+            self.files,
+            self.stamps,
+            signals.clone(),
+        ));
         let mut accepting = tokio::task::JoinSet::new();
         for (listener, door) in self.listeners {
             let trusted = self.trusted.clone();

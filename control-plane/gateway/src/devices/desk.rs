@@ -8,7 +8,7 @@ use std::time::Instant;
 use hyper::StatusCode;
 use tokio::sync::watch;
 use umbra_protocol::gateway::{Attach, DropStream, Rejected, TunnelEnd};
-use umbra_protocol::{RefusalCode, ServerRoot};
+use umbra_protocol::{Refusal, RefusalCode, ServerRoot};
 
 use crate::addresses::Peer;
 use crate::devices::driver::Seat;
@@ -34,7 +34,7 @@ impl Gateway {
     ) -> Result<Seat, Rejection> {
         self.open()?;
         let mut state = self.state();
-        let entry = match state.roster.enter(root, peer.source) {
+        let entry = match state.roster.enter(root, peer.source, Instant::now()) {
             Ok(entry) => entry,
             Err(turned) => return Err(self.turned_away(turned, &state.uplinks, &label)),
         };
@@ -108,8 +108,25 @@ impl Gateway {
     }
 
     /// A server attached. Its older uplink ends.
-    pub fn attach(&self, server: ServerKey, attach: &Attach, line: UplinkLine) -> (UplinkId, u32) {
+    ///
+    /// # Errors
+    /// The refusal to answer with: the server lost its place in the list, or the gateway began to go down, while the
+    /// uplink was set up.
+    pub fn attach(
+        &self,
+        server: ServerKey,
+        attach: &Attach,
+        line: UplinkLine,
+    ) -> Result<(UplinkId, u32), Refusal> {
+        self.open().map_err(|rejection| rejection.refusal)?;
+        // In this order: a list that is taken over later ends this uplink.
         let mut state = self.state();
+        if !self.is_listed(&server) {
+            return Err(Refusal::new(
+                RefusalCode::Internal,
+                "This server is no longer in the gateway's list of servers.",
+            ));
+        }
         let (uplink, older) = state.roster.attach(server, attach);
         state.status.attached();
         if let Some(older) = older {
@@ -121,7 +138,7 @@ impl Gateway {
         }
         state.uplinks.insert(uplink, line);
         let connections = state.roster.admitted();
-        (uplink, u32::try_from(connections).unwrap_or(u32::MAX))
+        Ok((uplink, u32::try_from(connections).unwrap_or(u32::MAX)))
     }
 
     /// An uplink is gone. Its devices are told when to come back, its unpaired rendezvous are over.

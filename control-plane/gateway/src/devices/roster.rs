@@ -1,7 +1,8 @@
 //! Which servers are attached and which devices are on them: who may enter, for which server, and who has to make room.
-//! It decides from numbers alone; it owns no connection and knows no clock.
+//! It owns no connection and has no clock of its own.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use umbra_protocol::ServerRoot;
 use umbra_protocol::gateway::Attach;
@@ -10,6 +11,12 @@ use crate::addresses::Source;
 
 /// Devices that wait to be admitted, of all sources.
 pub const STRANGERS: usize = 1_024;
+/// Devices that wait to be admitted, on one uplink. The multiplexer opens no stream while 256 are unanswered, and a
+/// server does not answer a stranger who says nothing: so they must never be as many.
+pub const STRANGERS_OF_UPLINK: usize = 224;
+/// A device that waited for so long may have to make room. Before that, it is the newcomer who has to wait: else a
+/// crowd that comes at once would only ever show itself out.
+pub const GRACE: Duration = Duration::from_secs(5);
 /// Devices that wait to be admitted, of one source.
 pub const STRANGERS_OF_ONE: usize = 32;
 /// Devices on one uplink, whatever its server says. As many streams are the most that an uplink is set up for.
@@ -27,6 +34,8 @@ pub type ServerKey = [u8; 32];
 pub struct Room {
     /// Of all sources.
     pub strangers: usize,
+    /// On one uplink.
+    pub of_uplink: usize,
     /// Of one source.
     pub of_one: usize,
 }
@@ -35,6 +44,7 @@ impl Default for Room {
     fn default() -> Self {
         Self {
             strangers: STRANGERS,
+            of_uplink: STRANGERS_OF_UPLINK,
             of_one: STRANGERS_OF_ONE,
         }
     }
@@ -47,9 +57,16 @@ pub struct Roster {
     uplinks: BTreeMap<UplinkId, Uplink>,
     admitted: BTreeMap<u64, UplinkId>,
     // By stream, thus in order of arrival.
-    strangers: BTreeMap<u64, (UplinkId, Option<Source>)>,
+    strangers: BTreeMap<u64, Stranger>,
     next_uplink: u64,
     next_stream: u64,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    uplink: UplinkId,
+    source: Option<Source>,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -148,7 +165,7 @@ impl Roster {
             .chain(
                 self.strangers
                     .iter()
-                    .map(|(stream, (of, _))| (*stream, *of)),
+                    .map(|(stream, stranger)| (*stream, stranger.uplink)),
             )
             .filter(|(_, of)| *of == uplink)
             .map(|(stream, _)| stream)
@@ -174,6 +191,7 @@ impl Roster {
         &mut self,
         root: Option<ServerRoot>,
         source: Option<Source>,
+        now: Instant,
     ) -> Result<Entry, Turned> {
         let fits = |uplink: &Uplink| root.is_none_or(|root| uplink.root == root);
         let mut candidates: Vec<_> = self.uplinks.iter().filter(|(_, u)| fits(u)).collect();
@@ -199,17 +217,32 @@ impl Roster {
         if source.is_some() && self.count_of(source) >= self.room.of_one {
             return Err(Turned::Crowded);
         }
-        let shown_out = if self.strangers.len() >= self.room.strangers {
-            self.oldest_of_greediest()
+        let on_uplink = self.uplinks.get(&uplink).map_or(0, |u| u.strangers);
+        let among = if on_uplink >= self.room.of_uplink {
+            Some(Some(uplink))
+        } else if self.strangers.len() >= self.room.strangers {
+            Some(None)
         } else {
             None
+        };
+        let shown_out = match among {
+            None => None,
+            Some(among) => {
+                let oldest = self.oldest_of_greediest(among, now);
+                Some(oldest.ok_or(Turned::Crowded)?)
+            }
         };
         if let Some(stream) = shown_out {
             self.leave(stream);
         }
         let stream = self.next_stream;
         self.next_stream += 1;
-        self.strangers.insert(stream, (uplink, source));
+        let stranger = Stranger {
+            uplink,
+            source,
+            since: now,
+        };
+        self.strangers.insert(stream, stranger);
         if let Some(uplink) = self.uplinks.get_mut(&uplink) {
             uplink.strangers += 1;
         }
@@ -223,7 +256,7 @@ impl Roster {
     /// The server knows the device on this stream.
     pub fn admit(&mut self, uplink: UplinkId, stream: u64) -> Admission {
         match self.strangers.get(&stream) {
-            Some((of, _)) if *of == uplink => {}
+            Some(stranger) if stranger.uplink == uplink => {}
             Some(_) | None => return Admission::Unknown,
         }
         let full = self.uplinks.get(&uplink).is_none_or(Uplink::is_full);
@@ -240,8 +273,8 @@ impl Roster {
 
     /// A device is gone.
     pub fn leave(&mut self, stream: u64) {
-        if let Some((uplink, _)) = self.strangers.remove(&stream)
-            && let Some(uplink) = self.uplinks.get_mut(&uplink)
+        if let Some(stranger) = self.strangers.remove(&stream)
+            && let Some(uplink) = self.uplinks.get_mut(&stranger.uplink)
         {
             uplink.strangers -= 1;
         }
@@ -254,7 +287,7 @@ impl Roster {
 
     /// Whose stream this is.
     pub fn uplink_of(&self, stream: u64) -> Option<UplinkId> {
-        let stranger = self.strangers.get(&stream).map(|(uplink, _)| *uplink);
+        let stranger = self.strangers.get(&stream).map(|s| s.uplink);
         stranger.or_else(|| self.admitted.get(&stream).copied())
     }
 
@@ -294,20 +327,25 @@ impl Roster {
     fn count_of(&self, source: Option<Source>) -> usize {
         self.strangers
             .values()
-            .filter(|(_, of)| *of == source)
+            .filter(|stranger| stranger.source == source)
             .count()
     }
 
-    fn oldest_of_greediest(&self) -> Option<u64> {
+    /// Who has to make room: the one who waits longest of the source that has most there, on one uplink or on any.
+    fn oldest_of_greediest(&self, among: Option<UplinkId>, now: Instant) -> Option<u64> {
+        let there = || {
+            self.strangers
+                .iter()
+                .filter(move |(_, stranger)| among.is_none_or(|uplink| stranger.uplink == uplink))
+        };
         let mut counts = std::collections::HashMap::new();
-        for (_, source) in self.strangers.values() {
-            *counts.entry(*source).or_insert(0_usize) += 1;
+        for (_, stranger) in there() {
+            *counts.entry(stranger.source).or_insert(0_usize) += 1;
         }
         let most = counts.values().copied().max()?;
-        self.strangers
-            .iter()
-            .find(|(_, (_, source))| counts.get(source) == Some(&most))
-            .map(|(stream, _)| *stream)
+        let (stream, stranger) =
+            there().find(|(_, stranger)| counts.get(&stranger.source) == Some(&most))?;
+        (now.saturating_duration_since(stranger.since) >= GRACE).then_some(*stream)
     }
 }
 
@@ -328,12 +366,18 @@ mod tests {
         }
     }
 
+    fn now() -> Instant {
+        // One moment for all.
+        static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *NOW.get_or_init(Instant::now)
+    }
+
     fn source(last: u8) -> Option<Source> {
         Some(std::net::IpAddr::from([192, 0, 2, last]).into())
     }
 
     fn admitted(roster: &mut Roster, uplink: UplinkId) -> u64 {
-        let entry = roster.enter(None, None).expect("room");
+        let entry = roster.enter(None, None, now()).expect("room");
         assert_eq!(roster.admit(uplink, entry.stream), Admission::Stays);
         entry.stream
     }
@@ -341,17 +385,17 @@ mod tests {
     #[test]
     fn no_device_enters_while_no_server_or_not_the_right_one_is_there() {
         let mut roster = Roster::default();
-        assert_eq!(roster.enter(None, source(1)), Err(Turned::NoServer));
+        assert_eq!(roster.enter(None, source(1), now()), Err(Turned::NoServer));
         let (uplink, _) = roster.attach([1; 32], &attach(1, None));
         assert_eq!(
-            roster.enter(Some(root(2)), source(1)),
+            roster.enter(Some(root(2)), source(1), now()),
             Err(Turned::NoServer)
         );
-        assert!(roster.enter(Some(root(1)), source(1)).is_ok());
-        assert!(roster.enter(None, source(1)).is_ok());
+        assert!(roster.enter(Some(root(1)), source(1), now()).is_ok());
+        assert!(roster.enter(None, source(1), now()).is_ok());
         assert_eq!(roster.detach(uplink).len(), 2);
         assert_eq!((roster.strangers(), roster.servers()), (0, 0));
-        assert_eq!(roster.enter(None, source(1)), Err(Turned::NoServer));
+        assert_eq!(roster.enter(None, source(1), now()), Err(Turned::NoServer));
     }
 
     #[test]
@@ -361,13 +405,22 @@ mod tests {
         let (second, _) = roster.attach([2; 32], &attach(2, None));
         for _ in 0..3 {
             assert_eq!(
-                roster.enter(Some(root(1)), None).expect("room").uplink,
+                roster
+                    .enter(Some(root(1)), None, now())
+                    .expect("room")
+                    .uplink,
                 first
             );
         }
-        assert_eq!(roster.enter(None, None).expect("room").uplink, second);
         assert_eq!(
-            roster.enter(Some(root(2)), None).expect("room").uplink,
+            roster.enter(None, None, now()).expect("room").uplink,
+            second
+        );
+        assert_eq!(
+            roster
+                .enter(Some(root(2)), None, now())
+                .expect("room")
+                .uplink,
             second
         );
     }
@@ -376,18 +429,18 @@ mod tests {
     fn the_limit_counts_admitted_devices_and_holds_at_admission_too() {
         let mut roster = Roster::default();
         let (uplink, _) = roster.attach([1; 32], &attach(1, Some(2)));
-        let waiting = roster.enter(None, None).expect("room");
+        let waiting = roster.enter(None, None, now()).expect("room");
         let stays = admitted(&mut roster, uplink);
         admitted(&mut roster, uplink);
-        assert_eq!(roster.enter(None, None), Err(Turned::Full(uplink)));
+        assert_eq!(roster.enter(None, None, now()), Err(Turned::Full(uplink)));
         assert_eq!(roster.admit(uplink, waiting.stream), Admission::Full);
         assert_eq!(roster.admitted(), 2);
         roster.leave(stays);
-        assert!(roster.enter(None, None).is_ok());
+        assert!(roster.enter(None, None, now()).is_ok());
         roster.set_limit(uplink, Some(0));
-        assert!(roster.enter(None, None).is_err());
+        assert!(roster.enter(None, None, now()).is_err());
         roster.set_limit(uplink, None);
-        assert!(roster.enter(None, None).is_ok());
+        assert!(roster.enter(None, None, now()).is_ok());
     }
 
     #[test]
@@ -396,7 +449,10 @@ mod tests {
         let (_full, _) = roster.attach([1; 32], &attach(1, Some(0)));
         let (other, _) = roster.attach([2; 32], &attach(1, None));
         assert_eq!(
-            roster.enter(Some(root(1)), None).expect("room").uplink,
+            roster
+                .enter(Some(root(1)), None, now())
+                .expect("room")
+                .uplink,
             other
         );
     }
@@ -417,17 +473,24 @@ mod tests {
     fn one_source_cannot_take_all_the_room_of_strangers() {
         let mut roster = Roster::new(Room {
             strangers: 4,
+            of_uplink: 10,
             of_one: 3,
         });
         roster.attach([1; 32], &attach(1, None));
-        let first = roster.enter(None, source(1)).expect("room");
+        let first = roster.enter(None, source(1), now()).expect("room");
         for _ in 0..2 {
-            roster.enter(None, source(1)).expect("room");
+            roster.enter(None, source(1), now()).expect("room");
         }
-        assert_eq!(roster.enter(None, source(1)), Err(Turned::Crowded));
-        assert_eq!(roster.enter(None, source(2)).expect("room").shown_out, None);
+        assert_eq!(roster.enter(None, source(1), now()), Err(Turned::Crowded));
+        assert_eq!(
+            roster
+                .enter(None, source(2), now())
+                .expect("room")
+                .shown_out,
+            None
+        );
         // Full: the greediest source's oldest makes room.
-        let third = roster.enter(None, source(3)).expect("room");
+        let third = roster.enter(None, source(3), now() + GRACE).expect("room");
         assert_eq!(third.shown_out, Some(first.stream));
         assert_eq!(roster.strangers(), 4);
     }
@@ -437,7 +500,7 @@ mod tests {
         let mut roster = Roster::default();
         let (mine, _) = roster.attach([1; 32], &attach(1, None));
         let (other, _) = roster.attach([2; 32], &attach(2, None));
-        let entry = roster.enter(Some(root(1)), None).expect("room");
+        let entry = roster.enter(Some(root(1)), None, now()).expect("room");
         assert_eq!(roster.admit(other, entry.stream), Admission::Unknown);
         assert_eq!(roster.admit(mine, 99), Admission::Unknown);
         assert_eq!(roster.admit(mine, entry.stream), Admission::Stays);
@@ -452,5 +515,30 @@ mod tests {
         let (gone, _) = roster.attach([1; 32], &attach(1, None));
         roster.attach([2; 32], &attach(1, None));
         assert_eq!(roster.strange_uplinks(&[[2; 32]]), [gone]);
+    }
+
+    #[test]
+    fn a_crowd_that_comes_at_once_waits_instead_of_showing_itself_out() {
+        let mut roster = Roster::new(Room {
+            strangers: 10,
+            of_uplink: 2,
+            of_one: 10,
+        });
+        roster.attach([1; 32], &attach(1, None));
+        roster.attach([2; 32], &attach(2, None));
+        let mut enter = |root_byte, last, later: Duration| {
+            roster
+                .enter(Some(root(root_byte)), source(last), now() + later)
+                .map(|entry| (entry.stream, entry.shown_out))
+        };
+        let moment = Duration::from_millis(1);
+        assert_eq!(enter(1, 1, moment), Ok((0, None)));
+        assert_eq!(enter(1, 2, 2 * moment), Ok((1, None)));
+        // This uplink is full, the other one is not.
+        assert_eq!(enter(1, 3, GRACE), Err(Turned::Crowded));
+        assert_eq!(enter(2, 3, GRACE), Ok((2, None)));
+        assert_eq!(enter(1, 3, GRACE + moment), Ok((3, Some(0))));
+        assert_eq!(enter(1, 4, GRACE + moment), Err(Turned::Crowded));
+        assert_eq!(enter(1, 4, GRACE + 2 * moment), Ok((4, Some(1))));
     }
 }

@@ -241,7 +241,15 @@ impl Session {
                             end: end.clone(),
                             name: name.clone(),
                         };
-                        let (uplink, connections) = self.gateway.attach(self.server, &attach, line);
+                        let (uplink, connections) =
+                            match self.gateway.attach(self.server, &attach, line) {
+                                Ok(taken_on) => taken_on,
+                                Err(refusal) => {
+                                    let why = refusal.to_string();
+                                    let told = self.say(&mut writer, &refusal.into()).await;
+                                    return told.err().unwrap_or(why);
+                                }
+                            };
                         self.attached = Some((uplink, name.clone()));
                         tracing::info!(server = name, from = %self.peer.address, version, "a server attached");
                         let attached = Attached {

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use umbra_protocol::gateway::{Admit, DropStream, FromGateway, Limit, Rejected};
 use umbra_protocol::{Refusal, RefusalCode};
 
-use crate::lab::{Lab, Wanted, end_of, refused, root, talk, within};
+use crate::lab::{Lab, Wanted, end_of, refused, root, talk, until, within};
 
 #[tokio::test]
 async fn a_devices_bytes_reach_the_server_and_come_back() {
@@ -25,6 +25,10 @@ async fn a_devices_bytes_reach_the_server_and_come_back() {
         .await
         .unwrap();
     assert_eq!(rest, b"bye");
+    assert!(
+        !carried.stream.get_ref().is_closed(),
+        "an orderly end, not a reset"
+    );
     lab.until_metric("umbra_gateway_devices", 0).await;
 }
 
@@ -174,10 +178,31 @@ async fn a_newcomer_from_elsewhere_gets_in_when_all_room_is_taken() {
     for _ in 0..3 {
         greedy.push(lab.try_device(&from("192.0.2.1")).await.unwrap());
     }
-    let _newcomer = lab.try_device(&from("192.0.2.2")).await.unwrap();
+    // At first it has to wait.
+    let (code, _) = refused(lab.try_device(&from("192.0.2.2")).await);
+    assert_eq!(code, "busy");
+    let mut newcomer = None;
+    until("a newcomer to be let in", async || {
+        newcomer = lab.try_device(&from("192.0.2.2")).await.ok();
+        newcomer.is_some()
+    })
+    .await;
     let closed = end_of(&mut greedy[0]).await;
     assert_eq!((closed.code, closed.code_word()), (1013, Some("busy")));
     lab.until_metric("umbra_gateway_devices_waiting", 3).await;
+}
+
+#[tokio::test]
+async fn a_crowd_on_one_uplink_waits_instead_of_blocking_it() {
+    let lab = Lab::timed(|timing| timing.room.of_uplink = 2).await;
+    let mut server = lab.server().await;
+    let _silent = [lab.device().await, lab.device().await];
+    let (code, retry) = refused(lab.try_device(&[]).await);
+    assert_eq!(code, "busy");
+    assert!(retry.is_some());
+    server.admitted().await;
+    lab.until_metric("umbra_gateway_devices_waiting", 1).await;
+    lab.device().await;
 }
 
 #[tokio::test]
@@ -189,7 +214,11 @@ async fn the_address_behind_a_trusted_proxy_is_told_to_the_server_and_no_other_i
         };
         let lab = Lab::with(wanted).await;
         let mut server = lab.server().await;
-        let headers = [("X-Forwarded-For", "192.0.2.7")];
+        // The client invented the first line; its proxy wrote the second one.
+        let headers = [
+            ("X-Forwarded-For", "198.51.100.1"),
+            ("X-Forwarded-For", "192.0.2.7"),
+        ];
         let _device = lab.try_device(&headers).await.unwrap();
         assert_eq!(server.carried().await.head.from.to_string(), seen);
     }
