@@ -12,7 +12,7 @@ use umbra_protocol::api::Role;
 use umbra_protocol::settings::Value;
 use umbra_protocol::{Fingerprint, KeyId, SessionId, UnitId};
 
-use self::values::{address, assignment, loopback, span};
+use self::values::{address, assignment, limit, loopback, span};
 
 /// The port of a server where none is named.
 pub const DEFAULT_PORT: u16 = 8443;
@@ -80,6 +80,8 @@ pub enum Command {
         after_help = "Examples:\n  umbra devices\n  umbra devices lobby\n  umbra devices show till-5\n  umbra devices command till-5 reboot --wait"
     )]
     Devices(DevicesArgs),
+    /// Gateways: make, look after and remove them, and move devices to them
+    Gateways(GatewaysArgs),
     /// First-authentication keys: what new devices present at their first contact
     Keys(KeysArgs),
     /// See and operate the screen of a device, in any VNC viewer
@@ -326,6 +328,122 @@ pub struct NewKeyArgs {
     pub tag: String,
 }
 
+/// `umbra gateways`.
+#[derive(Debug, Args)]
+pub struct GatewaysArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: GatewaysCommand,
+}
+
+/// What to do with gateways. An address is `HOST` or `HOST:PORT`; the port is 8443 unless said.
+#[derive(Debug, Subcommand)]
+pub enum GatewaysCommand {
+    /// List gateways, and whether the server is attached to them
+    #[command(after_help = "Example:\n  umbra gateways list")]
+    List,
+    /// Everything that is known of a gateway
+    #[command(after_help = "Example:\n  umbra gateways show dmz")]
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Make a gateway, and write what it needs to a folder: chain.pem, key.pem, servers.pem
+    #[command(after_help = "\
+The folder is the gateway's keystore: copy it to the gateway's machine as /etc/umbra-gateway, by a way on which nobody
+else can read it, and start umbra-gateway there. The key is not kept by the server.
+
+Examples:
+  umbra gateways create dmz --address gw.internal --external gw.example.com --out dmz
+  umbra gateways create cloud --address gw.example.com:443 --host 203.0.113.5 --limit 2000 --out cloud
+  umbra gateways create own --address gw.example.com --root our-root.pem --out own")]
+    Create {
+        /// Its name: letters, digits, dots, dashes
+        name: String,
+        /// Where the server, and consoles in its network, reach the gateway
+        #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
+        address: HostPort,
+        /// Where devices, and consoles outside, reach it [default: the same]
+        #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
+        external: Option<HostPort>,
+        /// A further name or address for its certificate (may be repeated)
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+        /// How many devices it may connect [default: any number]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// The gateway has a chain of its own, which ends with a root certificate in this PEM file
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
+        /// The folder to make; one that exists must be empty
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Change where a gateway is reached, or how many devices it may connect
+    #[command(
+        after_help = "Examples:\n  umbra gateways set dmz --limit 500\n  umbra gateways set dmz --limit none\n  umbra gateways set dmz --external gw2.example.com"
+    )]
+    Set {
+        /// Its name
+        name: String,
+        /// Where the server, and consoles in its network, reach the gateway
+        #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
+        address: Option<HostPort>,
+        /// Where devices, and consoles outside, reach it
+        #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
+        external: Option<HostPort>,
+        /// How many devices it may connect
+        #[arg(long, value_name = "N|none", value_parser = limit)]
+        limit: Option<Limit>,
+    },
+    /// Take a gateway off the file; devices that are linked through it are cut off
+    #[command(after_help = "Example:\n  umbra gateways remove dmz")]
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Make a new certificate and key for a gateway, with its present addresses
+    #[command(
+        after_help = "The present one stays good until it ends.\n\nExample:\n  umbra gateways certificate dmz --out dmz-new"
+    )]
+    Certificate {
+        /// Its name
+        name: String,
+        /// The folder to make; one that exists must be empty
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Move devices to a gateway; each keeps its ways unless the new one works
+    #[command(
+        after_help = "Examples:\n  umbra gateways move till-5 till-6 --to dmz\n  umbra gateways move till-5 --to cloud --timeout 30s"
+    )]
+    Move {
+        /// Names, unit IDs or device IDs
+        #[arg(required = true, value_name = "DEVICE")]
+        devices: Vec<String>,
+        /// The gateway's name
+        #[arg(long, value_name = "GATEWAY")]
+        to: String,
+        /// How long to wait for the devices' answers
+        #[arg(long, value_name = "TIME", default_value = "2min", value_parser = span)]
+        timeout: Duration,
+    },
+    /// Take their gateways away from devices that are linked directly
+    #[command(after_help = "Example:\n  umbra gateways detach till-5")]
+    Detach {
+        /// Names, unit IDs or device IDs
+        #[arg(required = true, value_name = "DEVICE")]
+        devices: Vec<String>,
+        /// How long to wait for the devices' answers
+        #[arg(long, value_name = "TIME", default_value = "2min", value_parser = span)]
+        timeout: Duration,
+    },
+}
+
+/// How many devices; none for any number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Option<u32>);
+
 /// `umbra shadow`.
 #[derive(Debug, Args)]
 #[command(after_help = concat!("\
@@ -407,6 +525,9 @@ pub struct PolicyArgs {
     /// Only encrypted shadowing, whatever a device is set to
     #[arg(long, value_name = "on|off")]
     pub enforce_secure_mode: Option<Switch>,
+    /// How many devices all gateways together may connect
+    #[arg(long, value_name = "N|none", value_parser = limit)]
+    pub gateway_connections: Option<Limit>,
 }
 
 /// On or off.

@@ -9,7 +9,7 @@ use umbra_console::commands::{self, Limits};
 use umbra_console::config;
 use umbra_console::failure::{Exit, Failure};
 use umbra_console::surroundings::{
-    AtTerminal, Surroundings, interrupted, system_clock, system_lot,
+    AtTerminal, Surroundings, interrupted, system_clock, system_environment, system_lot,
 };
 
 fn main() -> ExitCode {
@@ -39,6 +39,7 @@ fn begin(cli: Cli) -> Result<Exit, Failure> {
         person: &mut AtTerminal,
         now: system_clock,
         lot_of_four: system_lot,
+        environment: system_environment,
     };
     let exit = runtime.block_on(commands::run(
         cli,

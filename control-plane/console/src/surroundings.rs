@@ -47,6 +47,8 @@ pub struct Surroundings<'a> {
     pub now: fn() -> i64,
     /// Draws one of four lots.
     pub lot_of_four: fn() -> usize,
+    /// A variable of the environment.
+    pub environment: fn(&str) -> Option<String>,
 }
 
 impl std::fmt::Debug for Surroundings<'_> {
@@ -101,6 +103,11 @@ pub fn system_clock() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A variable of this process's environment, where it is text.
+pub fn system_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// One of four lots, by the system's random numbers.

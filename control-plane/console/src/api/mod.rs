@@ -7,9 +7,10 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use umbra_protocol::api::{
-    AcceptCertificate, Account, AuditEntry, CommandInfo, Device, DeviceChange, DeviceSettings,
-    KeyInfo, LoggedIn, Login, MadeKey, NewAccount, NewCommand, NewKeys, NewPassword, NewSession,
-    Policy, Problem, ServerCredentials, SessionInfo, SessionOffer,
+    AcceptCertificate, Account, AuditEntry, CommandInfo, Device, DeviceChange, DeviceGateway,
+    DeviceSettings, Gateway, GatewayChange, GatewayKeystore, KeyInfo, LoggedIn, Login, MadeKey,
+    NewAccount, NewCommand, NewGateway, NewKeys, NewPassword, NewSession, Policy, Problem,
+    ServerCredentials, SessionInfo, SessionOffer,
 };
 use umbra_protocol::refusal::clip;
 use umbra_protocol::{Fingerprint, KeyId, Secret, SessionId};
@@ -165,6 +166,64 @@ impl Client {
             Method::POST,
             &device_path(device, "/commands"),
             Some(command),
+        )
+        .await
+    }
+
+    /// Moves a device to a gateway, or takes its gateways away.
+    pub async fn put_gateway(
+        &self,
+        device: &str,
+        gateway: Option<String>,
+    ) -> Result<Reply<CommandInfo>, ApiError> {
+        let wanted = DeviceGateway { gateway };
+        self.send(Method::PUT, &device_path(device, "/gateway"), Some(&wanted))
+            .await
+    }
+
+    /// Gateways on file.
+    pub async fn gateways(&self) -> Result<Reply<Vec<Gateway>>, ApiError> {
+        self.get("/gateways").await
+    }
+
+    /// One gateway.
+    pub async fn gateway(&self, name: &str) -> Result<Reply<Gateway>, ApiError> {
+        self.get(&gateway_path(name, "")).await
+    }
+
+    /// Makes a gateway.
+    pub async fn add_gateway(
+        &self,
+        gateway: &NewGateway,
+    ) -> Result<Reply<GatewayKeystore>, ApiError> {
+        self.send(Method::POST, "/gateways", Some(gateway)).await
+    }
+
+    /// Changes a gateway.
+    pub async fn change_gateway(
+        &self,
+        name: &str,
+        change: &GatewayChange,
+    ) -> Result<Reply<Gateway>, ApiError> {
+        self.send(Method::PATCH, &gateway_path(name, ""), Some(change))
+            .await
+    }
+
+    /// Takes a gateway off the file.
+    pub async fn remove_gateway(&self, name: &str) -> Result<(), ApiError> {
+        self.send_for_nothing(Method::DELETE, &gateway_path(name, ""), None::<&()>)
+            .await
+    }
+
+    /// Makes a new certificate for a gateway.
+    pub async fn gateway_certificate(
+        &self,
+        name: &str,
+    ) -> Result<Reply<GatewayKeystore>, ApiError> {
+        self.send(
+            Method::POST,
+            &gateway_path(name, "/certificate"),
+            None::<&()>,
         )
         .await
     }
@@ -349,6 +408,10 @@ fn not_understood(error: serde_json::Error) -> ApiError {
 
 fn device_path(device: &str, rest: &str) -> String {
     format!("/devices/{}{rest}", escaped(device))
+}
+
+fn gateway_path(name: &str, rest: &str) -> String {
+    format!("/gateways/{}{rest}", escaped(name))
 }
 
 fn with_query(path: &str, parts: &[(&str, Option<String>)]) -> String {

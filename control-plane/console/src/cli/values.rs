@@ -5,10 +5,20 @@ use std::time::Duration;
 use umbra_carrier::address::HostPort;
 use umbra_protocol::settings::Value;
 
-use super::DEFAULT_PORT;
+use super::{DEFAULT_PORT, Limit};
 
 pub(super) fn address(text: &str) -> Result<HostPort, String> {
     HostPort::parse(text, DEFAULT_PORT).map_err(|error| error.to_string())
+}
+
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(Limit(None));
+    }
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a number from 1 on is expected, or none".to_owned()),
+        Ok(limit) => Ok(Limit(Some(limit))),
+    }
 }
 
 pub(super) fn span(text: &str) -> Result<Duration, String> {

@@ -4,6 +4,7 @@
 mod accounts;
 mod audit;
 mod devices;
+mod gateways;
 mod input;
 mod keys;
 mod login;
@@ -12,6 +13,7 @@ mod sessions;
 
 use std::path::Path;
 
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use umbra_carrier::address::HostPort;
 
@@ -70,6 +72,7 @@ pub async fn run(
             Command::Logout => login::logout(call).await,
             Command::Whoami => login::whoami(call).await,
             Command::Devices(args) => devices::run(call, args).await,
+            Command::Gateways(args) => gateways::run(call, args.command).await,
             Command::Keys(args) => keys::run(call, args.command).await,
             Command::Sessions(args) => sessions::run(call, args).await,
             Command::Audit(args) => audit::run(call, args).await,
@@ -134,6 +137,13 @@ impl Call<'_, '_> {
             ))
         })?;
         Ok(Server::new(address, root, self.deadlines)?)
+    }
+
+    /// The root certificate that is pinned for the server that is meant.
+    pub(crate) fn pinned_root(&self) -> Result<Option<CertificateDer<'static>>, Failure> {
+        let config = self.file.load()?;
+        let (_, known) = self.known(&config)?;
+        Ok(certificate(&known.root))
     }
 
     /// The time.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use umbra_carrier::proxy::ProxySettingsError;
 use umbra_protocol::Fingerprint;
 use umbra_vnc_proxy::console_end::ConsoleError;
 use umbra_vnc_proxy::tls::TlsError;
@@ -37,6 +38,40 @@ pub enum ShadowError {
         /// Each address and what happened there.
         tried: Vec<(String, String)>,
     },
+    /// The gateway can't be reached.
+    #[error(
+        "the gateway {gateway}, at which {device} is met, can't be reached from here:{}",
+        attempts(.tried)
+    )]
+    GatewayUnreachable {
+        /// The device.
+        device: String,
+        /// The gateway.
+        gateway: String,
+        /// Each address and what happened there.
+        tried: Vec<(String, String)>,
+    },
+    /// The gateway was reached, the device wasn't.
+    #[error("{device} was not met at the gateway {gateway}: {sentence}")]
+    NotMet {
+        /// The device.
+        device: String,
+        /// The gateway.
+        gateway: String,
+        /// Stable code, the gateway's own where it said one.
+        code: String,
+        /// What happened.
+        sentence: String,
+    },
+    /// What the server says about the gateway can't be used.
+    #[error("the root certificate that the server names for the gateway {gateway} can't be used")]
+    GatewayRoot {
+        /// The gateway.
+        gateway: String,
+    },
+    /// The environment names a proxy that can't be.
+    #[error("the way to the gateway leads through a proxy that can't be used")]
+    ProxySettings(#[source] ProxySettingsError),
     /// The offer's time was over before the device was reached.
     #[error("the server's offer ended before {device} could be reached; nothing was sent to it")]
     OfferEnded {
@@ -96,6 +131,10 @@ impl ShadowError {
             Self::NoAddress { .. }
             | Self::Certificate { .. }
             | Self::Unreachable { .. }
+            | Self::GatewayUnreachable { .. }
+            | Self::NotMet { .. }
+            | Self::GatewayRoot { .. }
+            | Self::ProxySettings(_)
             | Self::OfferEnded { .. }
             | Self::Device(_)
             | Self::Viewer(ViewerError::NoneFound | ViewerError::NotStarted { .. })
@@ -117,7 +156,31 @@ impl ShadowError {
                  seen another certificate too."
             )),
             Self::NoAddress { .. } => Some("Look whether shadowing is switched on there, and at its last contact.".to_owned()),
-            Self::Certificate { .. } => Some("Ask the server's administrator.".to_owned()),
+            Self::Certificate { .. } | Self::GatewayRoot { .. } => {
+                Some("Ask the server's administrator.".to_owned())
+            }
+            Self::GatewayUnreachable { .. } => Some(
+                "The gateway's port must be open from here, perhaps through a proxy (https_proxy, no_proxy). Check network \
+                 and firewalls, then try again."
+                    .to_owned(),
+            ),
+            Self::NotMet { code, .. } => Some(
+                match code.as_str() {
+                    "tunnel_expired" | "device_timed_out" => {
+                        "The device did not come: it may have lost its connection in this moment. Try again."
+                    }
+                    "tunnel_used" => {
+                        "Somebody else has used this session's way in. Try again; if it happens again, tell the server's \
+                         administrator."
+                    }
+                    "tunnel_unknown" | "tunnel_wrong_side" => {
+                        "The gateway may have been restarted in this moment. Try again."
+                    }
+                    _ => "Try again.",
+                }
+                .to_owned(),
+            ),
+            Self::ProxySettings(_) => Some("Look at https_proxy and all_proxy in the environment.".to_owned()),
             Self::Unreachable { .. } => {
                 Some("Port 5900 of the device must be open from here. Check network and firewalls, then try again.".to_owned())
             }
@@ -137,6 +200,10 @@ impl ShadowError {
             Self::NoAddress { .. } => "no_address",
             Self::Certificate { .. } => "certificate_unusable",
             Self::Unreachable { .. } => "device_unreachable",
+            Self::GatewayUnreachable { .. } => "gateway_unreachable",
+            Self::NotMet { code, .. } => code,
+            Self::GatewayRoot { .. } => "gateway_root_unusable",
+            Self::ProxySettings(_) => "proxy_settings",
             Self::OfferEnded { .. } => "offer_ended",
             Self::AnotherCertificate { .. } => "another_certificate",
             Self::Device(error) | Self::Listen(error) => error.code(),

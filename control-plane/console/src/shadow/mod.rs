@@ -4,6 +4,7 @@
 
 mod dial;
 mod error;
+mod meeting;
 mod report;
 mod viewer;
 
@@ -16,7 +17,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::client::TlsStream;
 use umbra_protocol::api::{NewSession, SessionOffer};
 use umbra_protocol::session::Permissions;
 use umbra_vnc_proxy::console_end::{self, ConsoleError, ViewerListener};
@@ -24,8 +24,9 @@ use umbra_vnc_proxy::tls::console_client_config;
 use umbra_vnc_proxy::{EndReason, Limits, Outcome, StopCause};
 
 pub use self::dial::DialLimits;
-use self::dial::{Target, dial};
+use self::dial::{Target, Tunnel, Way, dial};
 pub use self::error::ShadowError;
+use self::meeting::Envelope;
 pub use self::viewer::{Viewer, ViewerError};
 use crate::api::Client;
 use crate::cli::ShadowArgs;
@@ -127,7 +128,7 @@ async fn reach(
     call: &mut Call<'_, '_>,
     offer: &SessionOffer,
     device: &str,
-) -> Result<TlsStream<TcpStream>, ShadowError> {
+) -> Result<Tunnel, Failure> {
     let offer_ends = Instant::now() + Duration::from_secs(u64::from(offer.expires_in_seconds));
     let unusable = |source| ShadowError::Certificate {
         device: device.to_owned(),
@@ -135,21 +136,29 @@ async fn reach(
     };
     let expected = certificate(&offer.device_certificate).ok_or_else(|| unusable(None))?;
     let tls = console_client_config(expected).map_err(|error| unusable(Some(error)))?;
+    let way = match &offer.rendezvous {
+        None => Way::Direct(&offer.addresses),
+        Some(meeting) => {
+            let root = call.pinned_root()?;
+            let envelope = Envelope::new(meeting, root, call.around.environment)?;
+            Way::Meeting(meeting, envelope)
+        }
+    };
     let target = Target {
         device,
-        addresses: &offer.addresses,
+        way,
         tls,
         offer_ends,
         limits: call.dial,
     };
-    dial(target, |note| call.around.note(note)).await
+    Ok(dial(target, |note| call.around.note(note)).await?)
 }
 
 /// Presents the ticket and waits until the device, and its user where there is one to ask, has said yes.
 async fn consent(
     call: &mut Call<'_, '_>,
     offer: &SessionOffer,
-    stream: &mut TlsStream<TcpStream>,
+    stream: &mut Tunnel,
 ) -> Result<(), ShadowError> {
     let password = umbra_vnc_proxy::Secret::new(offer.password.reveal());
     let deadline = Instant::now() + DECISION;
@@ -171,7 +180,7 @@ async fn consent(
 /// Offers the screen on loopback to one viewer and carries the session until it ends.
 async fn show(
     call: &mut Call<'_, '_>,
-    stream: &mut TlsStream<TcpStream>,
+    stream: &mut Tunnel,
     viewer: Option<&Viewer>,
     listen: Option<SocketAddr>,
     mut interrupt: Interrupt<'_>,
@@ -248,7 +257,7 @@ impl Default for Early {
 
 impl Early {
     /// Reads until the device closes; given up as soon as a viewer is there.
-    async fn read(&mut self, stream: &mut TlsStream<TcpStream>) -> EndReason {
+    async fn read(&mut self, stream: &mut Tunnel) -> EndReason {
         while self.filled < EARLY_MAX {
             match stream.read(&mut self.bytes[self.filled..]).await {
                 Ok(0) => return EndReason::DeviceClosed,

@@ -43,7 +43,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// A root and a server certificate below it, made for one run.
 pub(crate) struct Authority {
     pub(crate) root: CertificateDer<'static>,
-    tls: Arc<rustls::ServerConfig>,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
 }
 
 impl Authority {
@@ -382,6 +382,7 @@ impl Desk {
             person: &mut self.person,
             now: || NOW,
             lot_of_four: || 2,
+            environment: |_| None,
         };
         let running = commands::run(cli, &config, self.limits, &mut around, interrupt);
         soon("the end of the program", running).await

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod gateways;
 mod keys;
 mod lab;
 mod login;
+mod meeting;
 mod program;
 mod shadow;

@@ -29,14 +29,14 @@ const PASSWORD: &str = "pa55word-that-nobody-may-see";
 const SESSION: &str = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
 
 /// A device's certificate and key, made for one run.
-struct Identity {
-    pem: String,
+pub(crate) struct Identity {
+    pub(crate) pem: String,
     der: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
 impl Identity {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = rcgen::KeyPair::generate().expect("a key");
         let params =
             rcgen::CertificateParams::new(vec!["00e0c51c9c32".to_owned()]).expect("a name");
@@ -54,7 +54,7 @@ impl Identity {
 }
 
 /// What the device's end does with a console that showed up.
-enum Script {
+pub(crate) enum Script {
     /// Waits for the word, then lets it in; ends the session at the second word.
     LetIn {
         go: oneshot::Receiver<()>,
@@ -71,13 +71,13 @@ enum Script {
 
 /// What the device's end saw.
 #[derive(Debug)]
-enum Saw {
+pub(crate) enum Saw {
     NoHandshake,
     Preface(Preface, Option<EndReason>),
 }
 
 /// A device that serves one console.
-async fn device(identity: &Identity, script: Script) -> (SocketAddr, JoinHandle<Saw>) {
+pub(crate) async fn device(identity: &Identity, script: Script) -> (SocketAddr, JoinHandle<Saw>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let config = tls::device_server_config(vec![identity.der.clone()], identity.key.clone_key())
@@ -165,10 +165,19 @@ async fn server(
     addresses: Vec<String>,
     expires: u32,
 ) -> Api {
-    let offer = json!({
+    offering(authority, offer(identity, addresses, expires)).await
+}
+
+/// What a server offers.
+pub(crate) fn offer(identity: &Identity, addresses: Vec<String>, expires: u32) -> Value {
+    json!({
         "session": SESSION, "device_certificate": identity.pem, "device_name": "till-5", "addresses": addresses,
         "ticket": TICKET, "password": PASSWORD, "expires_in_seconds": expires,
-    });
+    })
+}
+
+/// A server that offers this.
+pub(crate) async fn offering(authority: &Authority, offer: Value) -> Api {
     let record = json!({
         "session": SESSION, "device_name": "till-5", "device": "ab".repeat(32), "user": "anna", "reason": "",
         "permissions": {"control": true, "clipboard": true}, "state": "ended", "created_at": 1, "started_at": 2,
@@ -187,12 +196,12 @@ async fn server(
 }
 
 /// Whether the server was told that the session will not begin.
-fn withdrawn(api: &Api) -> bool {
+pub(crate) fn withdrawn(api: &Api) -> bool {
     api.lines()
         .contains(&format!("DELETE /api/v1/sessions/{SESSION}"))
 }
 
-fn words() -> (oneshot::Sender<()>, oneshot::Sender<()>, Script) {
+pub(crate) fn words() -> (oneshot::Sender<()>, oneshot::Sender<()>, Script) {
     let ((go, go_heard), (end, end_heard)) = (oneshot::channel(), oneshot::channel());
     (
         go,
@@ -204,7 +213,7 @@ fn words() -> (oneshot::Sender<()>, oneshot::Sender<()>, Script) {
     )
 }
 
-fn presented() -> Preface {
+pub(crate) fn presented() -> Preface {
     Preface::Ticket {
         ticket: TICKET.to_owned(),
         password: umbra_vnc_proxy::Secret::new(PASSWORD),
@@ -212,7 +221,7 @@ fn presented() -> Preface {
 }
 
 /// The address in `listening on ADDRESS`.
-async fn listening(out: &Screen) -> SocketAddr {
+pub(crate) async fn listening(out: &Screen) -> SocketAddr {
     out.shows("listening on ").await;
     let text = out.shows("\n").await;
     let address = text
@@ -224,7 +233,7 @@ async fn listening(out: &Screen) -> SocketAddr {
 }
 
 /// A viewer that is greeted and hears its own words.
-async fn look(address: SocketAddr) -> TcpStream {
+pub(crate) async fn look(address: SocketAddr) -> TcpStream {
     let mut viewer = TcpStream::connect(address).await.expect("offered");
     let mut greeting = [0; 12];
     soon("the greeting", viewer.read_exact(&mut greeting))
@@ -238,7 +247,7 @@ async fn look(address: SocketAddr) -> TcpStream {
     viewer
 }
 
-fn no_secret_shows(desk: &Desk) {
+pub(crate) fn no_secret_shows(desk: &Desk) {
     for shown in [desk.out.text(), desk.notes.text()] {
         assert!(
             !shown.contains(TICKET) && !shown.contains(PASSWORD),
