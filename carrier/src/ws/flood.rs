@@ -47,3 +47,21 @@ impl Bucket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_fine_and_then_four_each_second() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(begin);
+        let taken = |bucket: &mut Bucket, now| (0..1000).take_while(|_| bucket.take(now)).count();
+        assert_eq!(taken(&mut bucket, begin), 64);
+        assert_eq!(taken(&mut bucket, begin + Duration::from_secs(1)), 4);
+        // What is left of a time isn't lost, and nothing is saved up beyond a burst.
+        assert_eq!(taken(&mut bucket, begin + Duration::from_millis(1200)), 0);
+        assert_eq!(taken(&mut bucket, begin + Duration::from_millis(1250)), 1);
+        assert_eq!(taken(&mut bucket, begin + Duration::from_secs(3600)), 64);
+    }
+}

@@ -491,6 +491,9 @@ fn credentials_of_the_environment_are_unescaped_and_never_shown() {
     let expected = Credentials::new("a@b", "p:ü/w");
     assert_eq!(settings.proxy().unwrap().credentials, Some(expected));
     assert!(!format!("{settings:?}").contains("p:ü"));
+    let settings = environment(&[("https_proxy", "http://ada:p@ss@p.test:3128")]).unwrap();
+    let expected = Credentials::new("ada", "p@ss");
+    assert_eq!(settings.proxy().unwrap().credentials, Some(expected));
     let settings = environment(&[("https_proxy", "http://ada@p.test:3128")]).unwrap();
     assert_eq!(
         settings.proxy().unwrap().credentials,

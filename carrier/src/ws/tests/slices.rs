@@ -55,6 +55,17 @@ async fn what_is_sent_comes_in_binary_frames_of_at_most_16_kib_which_only_client
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_writer_left_behind_goes_out_while_somebody_reads() {
+    let (mut client, mut server) = pair(500);
+    server.write_all(&text(MAX_SENT)).await.unwrap();
+    let reading = tokio::spawn(async move { server.read(&mut [0; 8]).await });
+    let mut read = vec![0; MAX_SENT];
+    let all = timeout(LONG, client.read_exact(&mut read)).await;
+    all.expect("it comes without a flush").unwrap();
+    reading.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_were_read_with_the_handshake_come_first() {
     let (mut client, server) = duplex(ROOM);
     let whole = masked(true, BINARY, b"early and late");
