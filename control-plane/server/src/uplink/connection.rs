@@ -64,7 +64,7 @@ pub(super) enum Event {
 pub(super) struct Connection {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) words: mpsc::Sender<ToGateway>,
-    close: Option<oneshot::Sender<()>>,
+    close: oneshot::Sender<()>,
     tasks: JoinSet<()>,
 }
 
@@ -158,18 +158,23 @@ impl Connection {
         Self {
             events,
             words,
-            close: Some(close),
+            close,
             tasks,
         }
     }
 
     /// Ends in order, after what was said has been sent.
-    pub(super) async fn close(mut self) {
-        if let Some(close) = self.close.take() {
-            // Where it is over already, nobody hears.
-            let _ = close.send(());
-        }
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+    pub(super) async fn close(self) {
+        let Self {
+            events,
+            words,
+            close,
+            mut tasks,
+        } = self;
+        drop((events, words));
+        // Where it is over already, nobody hears.
+        let _ = close.send(());
+        let all = async { while tasks.join_next().await.is_some() {} };
         let _ = timeout(FAREWELL, all).await;
     }
 }

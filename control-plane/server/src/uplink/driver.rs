@@ -183,9 +183,9 @@ impl Uplink {
         if let Some(present) = present {
             present.connection.close().await;
         }
-        let was_up = machine.is_up();
-        self.down("The server has ended the uplink.", was_up, Duration::ZERO)
-            .await;
+        if machine.is_up() {
+            self.let_go().await;
+        }
     }
 
     fn attach(&self, limit: Option<u32>) -> Attach {
@@ -268,6 +268,23 @@ impl Uplink {
         }
         for whom in waiting {
             let sentence = "The gateway at which device and console were to meet was lost.";
+            self.not_met(whom, "tunnel_lost", sentence).await;
+        }
+    }
+
+    /// The server ends the uplink itself.
+    async fn let_go(&self) {
+        let (row, now) = (self.gateway.row, self.server.clock.now());
+        let sentence = "The server has ended the uplink.";
+        let (_, waiting) = self.server.gateways.detached(row, now, sentence);
+        tracing::info!(gateway = self.gateway.name, "detached from a gateway");
+        self.note(Line::new(
+            Actor::Server,
+            "gateway.detached",
+            &self.gateway.name,
+        ))
+        .await;
+        for whom in waiting {
             self.not_met(whom, "tunnel_lost", sentence).await;
         }
     }
