@@ -1,39 +1,42 @@
-//! The demo: a server, a device and a console on this machine, in a temporary folder and on loopback only. With a person
-//! it stays and says how to shadow the device; without one it does the whole job itself and keeps a picture of what it
-//! saw. It uses the programs that ship and nothing that a person could not do with them.
+//! The demo: a server, a gateway, a device and a console on this machine, in a temporary folder, on loopback or in networks
+//! of their own. With a person it stays and says how to shadow the device; without one it does the whole job itself and keeps
+//! a picture of what it saw. It uses the programs that ship and nothing that a person could not do with them.
+
+mod screen;
+mod toggle;
+mod watch;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::desktop::Desktop;
-use crate::eventually::eventually_is;
-use crate::image::Image;
-use crate::program::{Program, product};
-use crate::rfb_client::RfbClient;
+pub use screen::Kind;
+use screen::screen;
+
+use crate::netns::Island;
+use crate::program::product;
 use crate::scratch::Scratch;
-use crate::world::{
-    Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig, Shadow, desktop,
-};
-use crate::x11::XServer;
+use crate::world::{Console, Device, Gateway, GatewayConfig, Server, ServerConfig};
 
-/// What is typed through the tunnel.
-const TYPED: &str = "hello from the helpdesk";
-/// The size of the screen.
-const SIZE: (u16, u16) = (800, 600);
-/// A place inside of the terminal's window.
-const IN_TERMINAL: (u16, u16) = (200, 200);
-
-/// What stands behind the device.
+/// The device's way to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The harness's own moving desktop: needs nothing installed.
-    Builtin,
-    /// A real X server, a terminal in it, and x11vnc, started for each session.
-    X11vnc,
+pub enum Via {
+    /// Through a gateway.
+    Icg,
+    /// Directly.
+    Direct,
+}
+
+/// What to do without a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Errand {
+    /// Shadow the device and save what was seen here.
+    Picture(PathBuf),
+    /// Switch the device's way to and fro.
+    Toggle,
 }
 
 /// What a person asked for.
@@ -41,29 +44,12 @@ pub enum Kind {
 pub struct Wish {
     /// What stands behind the device.
     pub kind: Kind,
-    /// Do everything without a person, save what was seen here, and end.
-    pub once: Option<PathBuf>,
-}
-
-/// The screen behind the device.
-enum Screen {
-    Builtin(Desktop),
-    X11vnc {
-        server: XServer,
-        typed: PathBuf,
-        _terminal: Program,
-    },
-}
-
-impl Screen {
-    /// The share of pixels in which a viewer's picture may differ from one taken at the source. The built-in desktop moves
-    /// between the two; a real one stands still, and less than one missing letter shows.
-    fn tolerance(&self) -> f64 {
-        match self {
-            Screen::Builtin(_) => 0.02,
-            Screen::X11vnc { .. } => 0.000_01,
-        }
-    }
+    /// The device's way to its server.
+    pub via: Via,
+    /// Do everything without a person, and end.
+    pub once: Option<Errand>,
+    /// Whether this program is in a network of its own, in which islands may be made.
+    pub isolated: bool,
 }
 
 /// Says what happens, one numbered step after the other.
@@ -127,7 +113,63 @@ async fn tell(
     let console = Console::administrator(scratch, &server).await?;
     story
         .step("the administrator has logged in, and pinned the server's root by its fingerprint")?;
+    let island = match wish.isolated && wish.via == Via::Icg {
+        true => Some(Island::new(scratch, 1).await?),
+        false => None,
+    };
+    let gateway = match wish.via {
+        Via::Icg => Some(gateway(scratch, &mut story, &console, island.as_ref()).await?),
+        Via::Direct => None,
+    };
     let mut device = Device::new(scratch, "device", config)?;
+    if let Some(island) = &island {
+        device.put_on(island);
+        story.step(&format!(
+            "the device stands in a network of its own: of everything here it reaches {} alone, and nobody reaches it",
+            island.site()
+        ))?;
+    }
+    let name = take_on(&mut story, &server, gateway.as_ref(), &console, &mut device).await?;
+    match &wish.once {
+        Some(Errand::Picture(path)) => {
+            watch::shadow_once(scratch, &mut story, &screen, &console, &name, path).await?;
+            story.say("All is well.")
+        }
+        Some(Errand::Toggle) => {
+            toggle::there_and_back(&mut story, &console, &device, &name).await?;
+            story.say("All is well.")
+        }
+        None => stay(&mut story, &console, &name, stop).await,
+    }
+}
+
+async fn gateway<'s, W: Write>(
+    scratch: &'s Scratch,
+    story: &mut Story<W>,
+    console: &Console<'_>,
+    island: Option<&Island>,
+) -> anyhow::Result<Gateway<'s>> {
+    let mut config = GatewayConfig::default();
+    if let Some(island) = island {
+        config.external = island.site();
+    }
+    let gateway = Gateway::start(scratch, console, config).await?;
+    gateway.wait_until_attached(console, true).await?;
+    story.step(&format!(
+        "the gateway listens on {} for devices, and the server has dialled it",
+        gateway.external()
+    ))?;
+    Ok(gateway)
+}
+
+/// Starts the device and has it taken on; gives its name.
+async fn take_on<W: Write>(
+    story: &mut Story<W>,
+    server: &Server<'_>,
+    gateway: Option<&Gateway<'_>>,
+    console: &Console<'_>,
+    device: &mut Device<'_>,
+) -> anyhow::Result<String> {
     device.start()?;
     device.wait_until_up().await?;
     story.step(&format!(
@@ -135,173 +177,28 @@ async fn tell(
         device.certificate().display()
     ))?;
     let key = console.one_time_key().await?;
-    device.enrol(&server, &key).await?;
+    let address = gateway.map_or(server.address_for_devices(), Gateway::external);
+    device.enrol_at(address, server.fingerprint(), &key).await?;
     let status = device.wait_for_stage("online").await?;
     let name = status
         .pointer("/identity/unit_id")
         .and_then(Value::as_str)
-        .context("the device has no name")?;
-    story.step(&format!(
-        "the device {name} was taken on with a one-time key, and is online"
-    ))?;
-    let port = device.shadow_address().await?.port();
-    story.step(&format!(
-        "the device accepts shadowing on port {port}, and nothing but TLS"
-    ))?;
-    match &wish.once {
-        Some(path) => shadow_once(scratch, &mut story, &screen, &console, name, path).await,
-        None => stay(&mut story, &console, name, stop).await,
-    }
-}
-
-async fn screen<W: Write>(
-    scratch: &Scratch,
-    kind: Kind,
-    story: &mut Story<W>,
-) -> anyhow::Result<(Screen, DeviceConfig)> {
-    match kind {
-        Kind::Builtin => {
-            let desktop = desktop(scratch).await?;
-            story.step("the device's screen is the built-in moving desktop, on a Unix socket")?;
-            let config = DeviceConfig::with_desktop(&desktop);
-            Ok((Screen::Builtin(desktop), config))
-        }
-        Kind::X11vnc => {
-            let server = XServer::xvfb(scratch, SIZE.0, SIZE.1).await?;
-            let typed = scratch.path("typed");
-            let terminal = server.terminal(scratch, &typed)?;
-            eventually_is("the terminal to be there", PATIENCE, || {
-                std::fs::metadata(&typed)
-            })
-            .await?;
-            let config = DeviceConfig::with_command(&server.x11vnc_inetd()?, &server.environment());
-            story.step("the device's screen is a real X server with a terminal; x11vnc starts for each session")?;
-            Ok((
-                Screen::X11vnc {
-                    server,
-                    typed,
-                    _terminal: terminal,
-                },
-                config,
-            ))
-        }
-    }
-}
-
-async fn shadow_once<W: Write>(
-    scratch: &Scratch,
-    story: &mut Story<W>,
-    screen: &Screen,
-    console: &Console<'_>,
-    device: &str,
-    out: &Path,
-) -> anyhow::Result<()> {
-    let mut shadow = console.shadow(device, &["--reason", "demo"]).await?;
-    let mut viewer = shadow.view().await?;
-    viewer.refresh().await?;
-    let size = (viewer.image().width(), viewer.image().height());
-    story.step(&format!(
-        "a viewer sees “{}”, {}x{} pixels, through both proxies",
-        viewer.greeting().name,
-        size.0,
-        size.1
-    ))?;
-
-    type_and_see(screen, &mut viewer).await?;
-    story.step(&format!("the keys “{TYPED}” arrived at the device"))?;
-    let apart = same_as_at_the_source(scratch, screen, &mut viewer).await?;
-    viewer
-        .save_png(out)
-        .with_context(|| format!("cannot write {}", out.display()))?;
-    let percent = apart * 100.0;
-    story.step(&format!(
-        "what the viewer sees is what the device shows ({percent:.2} % of pixels differ): {}",
-        out.display()
-    ))?;
-
-    viewer.leave().await?;
-    let record = end(&mut shadow, console).await?;
-    story.step(&format!("the session is over, and on record: {record}"))?;
-    story.say("All is well.")
-}
-
-async fn type_and_see(screen: &Screen, viewer: &mut RfbClient) -> anyhow::Result<()> {
-    match screen {
-        Screen::Builtin(desktop) => {
-            viewer.type_text(TYPED).await?;
-            let arrived = || match desktop.typed() {
-                typed if typed == TYPED => Ok(()),
-                other => Err(other),
-            };
-            eventually_is("the keys to arrive", PATIENCE, arrived).await?;
-        }
-        Screen::X11vnc { typed, .. } => {
-            // Without a window manager the window under the pointer has the keyboard.
-            viewer.pointer(0, IN_TERMINAL.0, IN_TERMINAL.1).await?;
-            viewer.type_text(&format!("{TYPED}\n")).await?;
-            let arrived = || match std::fs::read_to_string(typed) {
-                Ok(text) if text == format!("{TYPED}\n") => Ok(()),
-                other => Err(other),
-            };
-            eventually_is("the keys to arrive", PATIENCE, arrived).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The share of pixels that differ between the viewer's picture and one taken at the source.
-async fn same_as_at_the_source(
-    scratch: &Scratch,
-    screen: &Screen,
-    viewer: &mut RfbClient,
-) -> anyhow::Result<f64> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        viewer.refresh().await?;
-        let source: Image = match screen {
-            Screen::Builtin(desktop) => desktop.framebuffer(),
-            Screen::X11vnc { server, .. } => server.screenshot(scratch).await?,
-        };
-        let apart = source
-            .difference(viewer.image(), 8)
-            .context("the viewer's picture has another size")?;
-        if apart.differing_share <= screen.tolerance() && source.colours(3) == 3 {
-            return Ok(apart.differing_share);
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "what the viewer sees is not what the device shows: {apart:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// The end of the session as the console tells it and as the server has it on record.
-async fn end(shadow: &mut Shadow, console: &Console<'_>) -> anyhow::Result<String> {
-    let ended = shadow.ended().await?;
-    let (status, said) = shadow.finished().await?;
-    if !status.success() {
-        bail!("umbra shadow ended with {status}: {said}");
-    }
-    let id = ended
-        .get("session")
-        .and_then(Value::as_str)
-        .context("the end names no session")?;
-    let record = console.ended_session(id).await?;
-    let text = |name: &str| {
-        record
-            .get(name)
-            .map_or_else(String::new, |value| value.to_string().replace('"', ""))
+        .context("the device has no name")?
+        .to_owned();
+    let way = match gateway {
+        Some(_) => "through the gateway, which saw nothing but TLS between the two",
+        None => "directly",
     };
-    Ok(format!(
-        "by {}, reason “{}”, {} ms, {} bytes seen, {} bytes sent, ended with {}",
-        text("user"),
-        text("reason"),
-        text("duration_ms"),
-        text("bytes_to_console"),
-        text("bytes_to_device"),
-        text("end_code"),
-    ))
+    story.step(&format!(
+        "the device {name} was taken on with a one-time key, and is online {way}"
+    ))?;
+    if gateway.is_none() {
+        let port = device.shadow_address().await?.port();
+        story.step(&format!(
+            "the device accepts shadowing on port {port}, and nothing but TLS"
+        ))?;
+    }
+    Ok(name)
 }
 
 async fn stay<W: Write>(
@@ -319,7 +216,7 @@ async fn stay<W: Write>(
     story.say(&format!(
         "\nShadow it from another terminal:\n\n  {typed} shadow {device} --reason demo\n\nor with a viewer of your own:\n\n  \
          {typed} shadow {device} --reason demo --listen 127.0.0.1:5901\n  vncviewer 127.0.0.1::5901\n\nand look around:\n\n  \
-         {typed} devices\n  {typed} sessions\n\nCtrl-C ends everything and removes the folder."
+         {typed} devices\n  {typed} gateways list\n  {typed} sessions\n\nCtrl-C ends everything and removes the folder."
     ))?;
     stop.await;
     story.say("\nEverything is stopped.")

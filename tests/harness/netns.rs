@@ -35,10 +35,15 @@ pub enum NetError {
 }
 
 /// Moves this thread, and all threads and programs that it starts from now on, into a new network that has a loopback and
-/// nothing else. Tests call it first, programs before they make threads.
-pub async fn isolate(scratch: &Scratch) -> Result<(), NetError> {
+/// nothing else. To be called before there are other threads: a test whose runtime has one thread calls it first.
+pub fn isolate() -> Result<(), NetError> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(NetError::Forbidden)?;
-    tool(scratch, &mut ip(&["link", "set", "lo", "up"])).await
+    let mut command = ip(&["link", "set", "lo", "up"]);
+    let output = command.output().map_err(|cause| ProgramError::Start {
+        name: "ip".into(),
+        cause,
+    })?;
+    accepted(&command, &output)
 }
 
 /// A network with a loopback of its own and one cable to the network that made it.
@@ -186,12 +191,16 @@ fn ip(words: &[&str]) -> Command {
 }
 
 async fn tool(scratch: &Scratch, command: &mut Command) -> Result<(), NetError> {
-    let Output { status, stderr, .. } = run(scratch, "network", command, b"", PATIENCE).await?;
-    if status.success() {
+    let output = run(scratch, "network", command, b"", PATIENCE).await?;
+    accepted(command, &output)
+}
+
+fn accepted(command: &Command, output: &Output) -> Result<(), NetError> {
+    if output.status.success() {
         return Ok(());
     }
     Err(NetError::Refused {
         command: format!("{command:?}"),
-        said: String::from_utf8_lossy(&stderr).trim().to_owned(),
+        said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
 }

@@ -22,9 +22,7 @@ async fn of_two_machines_with_one_key_one_gets_a_new_key_and_the_other_is_told_w
         let mut first = Device::new(scratch, "first", DeviceConfig::default())?;
         network_card(first.root(), MAC)?;
         first.start()?;
-        first
-            .enrol(&server, &console.one_time_key().await?)
-            .await?;
+        first.enrol(&server, &console.one_time_key().await?).await?;
         let before = first.wait_for_stage("online").await?;
 
         // Restarts and reconnects are nothing but that.
@@ -65,7 +63,10 @@ async fn of_two_machines_with_one_key_one_gets_a_new_key_and_the_other_is_told_w
         ensure!(told.contains("identity --replace"), "{told}");
         first.wait_until_online().await?;
         let on_file = devices(&console).await?;
-        ensure!(on_file.len() == 1 && on_file[0]["online"] == true, "{on_file:?}");
+        ensure!(
+            on_file.len() == 1 && on_file[0]["online"] == true,
+            "{on_file:?}"
+        );
         ensure!(
             text(&on_file[0], "/id") == text(&after, "/identity/device_id")
                 && on_file[0]["clone_suspected_at"].is_null()
@@ -84,7 +85,8 @@ async fn of_two_machines_with_one_key_one_gets_a_new_key_and_the_other_is_told_w
 
         // What it was told to do helps.
         twin.kill();
-        twin.tell(&["identity", "--replace", "--new-unit-id"], "").await?;
+        twin.tell(&["identity", "--replace", "--new-unit-id"], "")
+            .await?;
         twin.start()?;
         twin.wait_for_stage("refused").await?;
         twin.enrol(&server, &console.one_time_key().await?).await?;

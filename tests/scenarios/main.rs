@@ -1,10 +1,12 @@
 //! The product's promises, kept end to end: the programs that ship, on real parts, in a folder of their own.
 
+mod between;
 mod clones;
 mod device_port;
 mod device_state;
 mod enrolment;
 mod faults;
+mod gateway;
 mod hostile_peer;
 mod promises;
 mod server;

@@ -8,8 +8,9 @@ use anyhow::{Context as _, bail};
 use crate::step::{cargo, step};
 
 /// The packages with the programs that the demo starts.
-const PACKAGES: [&str; 4] = [
+const PACKAGES: [&str; 5] = [
     "umbra-agent",
+    "umbra-gateway",
     "umbra-server",
     "umbra-console",
     "umbra-tests",

@@ -19,9 +19,19 @@ enum Sign {
 }
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
-const PACKAGES: [(&str, Sign); 11] = [
+const PACKAGES: [(&str, Sign); 18] = [
+    ("dnsmasq-base", Sign::Program("dnsmasq")),
+    ("haproxy", Sign::Program("haproxy")),
+    ("iproute2", Sign::Program("ip")),
+    (
+        "libnginx-mod-stream",
+        Sign::File(&["/usr/lib/nginx/modules/ngx_stream_module.so"]),
+    ),
+    ("nftables", Sign::Program("nft")),
+    ("nginx", Sign::Program("nginx")),
     ("openssl", Sign::Program("openssl")),
     ("python3-venv", Sign::PythonVenv),
+    ("squid", Sign::Program("squid")),
     ("strace", Sign::Program("strace")),
     ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
     ("tigervnc-viewer", Sign::Program("vncviewer")),

@@ -47,6 +47,7 @@ pub struct Console<'s> {
     scratch: &'s Scratch,
     name: String,
     config: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl<'s> Console<'s> {
@@ -56,6 +57,7 @@ impl<'s> Console<'s> {
             scratch,
             name: name.to_owned(),
             config: scratch.path(&format!("{name}.json")),
+            environment: Vec::new(),
         }
     }
 
@@ -98,6 +100,11 @@ impl<'s> Console<'s> {
         &self.config
     }
 
+    /// Sets an environment variable for all its commands from now on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     fn command(&self, arguments: &[&str]) -> Result<Command, WorldError> {
         let mut command = Command::new(product("umbra")?);
         command
@@ -106,7 +113,8 @@ impl<'s> Console<'s> {
             .args(arguments);
         command
             .env_remove("UMBRA_CONFIG")
-            .env("HOME", self.scratch.root());
+            .env("HOME", self.scratch.root())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 

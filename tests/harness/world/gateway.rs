@@ -21,6 +21,8 @@ pub struct GatewayConfig {
     pub external: Ipv4Addr,
     /// Where devices reach it, if something stands in front of it.
     pub front: Option<SocketAddr>,
+    /// More names for its certificate.
+    pub hosts: Vec<String>,
     /// More arguments for the program.
     pub arguments: Vec<String>,
 }
@@ -31,6 +33,7 @@ impl Default for GatewayConfig {
             name: "icg".into(),
             external: Ipv4Addr::LOCALHOST,
             front: None,
+            hosts: Vec::new(),
             arguments: Vec::new(),
         }
     }
@@ -60,7 +63,10 @@ impl<'s> Gateway<'s> {
         let internal = Ipv4Addr::LOCALHOST.to_string();
         let host = config.front.map(|front| front.ip().to_string());
         let external = host.unwrap_or_else(|| config.external.to_string());
-        let hosts = ["--address", &internal, "--external", &external];
+        let mut hosts = vec!["--address", &internal, "--external", &external];
+        for host in &config.hosts {
+            hosts.extend(["--host", host]);
+        }
         let create = ["gateways", "create", &config.name, "--out", &folder];
         console
             .tell(&[&create[..], &hosts[..]].concat(), "")

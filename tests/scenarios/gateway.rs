@@ -1,0 +1,7 @@
+//! Devices outside the company network: a device with no way to its server but a gateway is enrolled, managed and shadowed
+//! through it; the gateway may die, and the way may change, at any time.
+
+mod herd;
+mod metrics;
+mod site;
+mod thread;
