@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -115,6 +115,14 @@ pub(crate) struct Lab {
     serving: JoinHandle<()>,
 }
 
+fn keystore(folder: &Path) -> Keystore {
+    Keystore {
+        chain: folder.join("chain.pem"),
+        key: folder.join("key.pem"),
+        servers: folder.join("servers.pem"),
+    }
+}
+
 /// What a test wants otherwise.
 pub(crate) struct Wanted {
     pub(crate) timing: Timing,
@@ -151,19 +159,18 @@ impl Lab {
         let (chain, key) = pki.gateway();
         let (first, first_pem) = uplink_identity();
         let (second, second_pem) = uplink_identity();
-        let file = |name: &str, text: &str| -> PathBuf {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        };
+        let files = keystore(folder.path());
+        for (path, text) in [
+            (&files.chain, &chain),
+            (&files.key, &key),
+            (&files.servers, &format!("{first_pem}{second_pem}")),
+        ] {
+            std::fs::write(path, text).unwrap();
+        }
         let any = "127.0.0.1:0".parse().unwrap();
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let config = Config {
-            keystore: Keystore {
-                chain: file("chain.pem", &chain),
-                key: file("key.pem", &key),
-                servers: file("servers.pem", &format!("{first_pem}{second_pem}")),
-            },
+            keystore: files,
             listen: any,
             metrics: any,
             plaintext: wanted.plaintext_from.map(|from| Plaintext {
@@ -194,6 +201,10 @@ impl Lab {
         within("the end of the gateway", self.serving)
             .await
             .unwrap();
+    }
+
+    pub(crate) fn keystore(&self) -> Keystore {
+        keystore(self.folder.path())
     }
 
     fn trust(&self) -> ServerTrust {

@@ -118,10 +118,9 @@ async fn a_head_that_never_ends_or_is_too_large_costs_its_sender_the_connection(
     let mut silent = lab.tls().await;
     assert!(["", "408"].contains(&status(&rest(&mut silent).await)));
     let mut large = lab.tls().await;
-    let filler = "x".repeat(64 * 1024);
-    let _ = large
-        .write_all(format!("GET / HTTP/1.1\r\nHost: x\r\nX-A: {filler}").as_bytes())
-        .await;
+    let filler = "x".repeat(20 * 1024);
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\nX-A: {filler}\r\n\r\n");
+    let _ = large.write_all(request.as_bytes()).await;
     let answer = rest(&mut large).await;
     assert!(["", "431"].contains(&status(&answer)), "{answer}");
     // A TLS handshake that never comes.
@@ -133,7 +132,12 @@ async fn a_head_that_never_ends_or_is_too_large_costs_its_sender_the_connection(
 
 #[tokio::test]
 async fn idle_connections_of_one_source_do_not_keep_others_out() {
-    let lab = Lab::timed(|timing| timing.door = (4, 4)).await;
+    let lab = Lab::timed(|timing| {
+        timing.door = (4, 4);
+        // No deadline ends them here.
+        timing.handshake = Duration::from_secs(3600);
+    })
+    .await;
     let mut server = lab.server().await;
     let mut idle = Vec::new();
     for _ in 0..20 {
@@ -143,6 +147,10 @@ async fn idle_connections_of_one_source_do_not_keep_others_out() {
     let mut carried = server.admitted().await;
     crate::lab::talk(&mut device, &mut carried.stream).await;
     assert!(lab.metric("umbra_gateway_door").await <= 4);
+    for connection in &mut idle[..16] {
+        let end = within("an idle one to make room", connection.read(&mut [0; 8])).await;
+        assert!(matches!(end, Ok(0) | Err(_)));
+    }
 }
 
 /// A masked frame of a client.

@@ -1,7 +1,12 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, watch};
+use umbra_gateway::gateway::{Gateway, UplinkLine};
+use umbra_gateway::keystore::Keys;
+use umbra_gateway::timing::Timing;
 use umbra_protocol::RefusalCode;
-use umbra_protocol::gateway::FromGateway;
+use umbra_protocol::gateway::{FromGateway, ToGateway};
 use umbra_protocol::link::Beat;
 
 use crate::lab::{Lab, attach, end_of, talk, uplink_identity};
@@ -124,4 +129,30 @@ async fn a_newer_uplink_of_the_same_server_takes_over_and_another_servers_stays(
     talk(&mut back, &mut carried.stream).await;
     talk(&mut spared, &mut spared_carried.stream).await;
     assert_eq!(lab.metric("umbra_gateway_uplinks").await, 2);
+}
+
+#[tokio::test]
+async fn a_server_whose_list_or_gateway_changed_during_the_handshake_is_refused() {
+    let lab = Lab::start().await;
+    let keys = Keys::load(&lab.keystore()).unwrap();
+    let gateway = Gateway::new(&keys, Timing::default());
+    let ToGateway::Attach(attach) = attach(0, None) else {
+        panic!("it is an attach")
+    };
+    let line = || {
+        let (events, _) = mpsc::channel(1);
+        let (streams, _) = mpsc::channel(1);
+        UplinkLine {
+            events,
+            streams,
+            end: Arc::new(watch::channel(None).0),
+            name: String::new(),
+        }
+    };
+    let listed = keys.server_keys()[0];
+    let try_it = |server| gateway.attach(server, &attach, line()).map_err(|r| r.code);
+    assert!(try_it(listed).is_ok());
+    assert_eq!(try_it([9; 32]), Err(RefusalCode::Internal));
+    gateway.drain();
+    assert_eq!(try_it(listed), Err(RefusalCode::ShuttingDown));
 }
