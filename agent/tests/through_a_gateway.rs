@@ -377,7 +377,10 @@ async fn a_session_runs_through_the_gateway_without_a_port_and_outlives_the_togg
     set(&device, ICG, "false").await;
     let (mut link, _) = server.welcome().await;
     online_by(&device, "ums").await;
-    console.write_all(b"RFB 003.008\n").await.expect("sent");
+    console
+        .write_all(b"RFB 003.008\nten letters")
+        .await
+        .expect("sent");
     console.flush().await.expect("sent");
     soon("the echo", console.read_exact(&mut line))
         .await

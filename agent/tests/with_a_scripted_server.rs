@@ -264,8 +264,15 @@ async fn a_session_runs_only_after_the_servers_word_and_leaves_a_record() {
     let (opened, ()) = tokio::join!(open(&mut console, &ticket), serving);
     assert!(opened.expect("allowed").is_empty());
     assert_eq!(greeting(&mut console).await, "RFB 003.008\n");
-    console.write_all(b"RFB 003.008\n").await.expect("sent");
-    assert_eq!(greeting(&mut console).await, "RFB 003.008\n", "the echo");
+    console
+        .write_all(b"RFB 003.008\nten letters")
+        .await
+        .expect("sent");
+    assert_eq!(
+        greeting(&mut console).await,
+        "\u{1}\u{1}ten letter",
+        "the offer and the echo"
+    );
     link.hear_kind("session_started").await;
     let running = device
         .until("the session", |s| {
@@ -281,7 +288,7 @@ async fn a_session_runs_only_after_the_servers_word_and_leaves_a_record() {
         (record.session, record.code.as_str()),
         (request(1).session, "viewer_closed")
     );
-    assert_eq!((record.bytes_to_device, record.bytes_to_console), (12, 24));
+    assert_eq!((record.bytes_to_device, record.bytes_to_console), (23, 25));
     device
         .until("the end", |status| status.sessions.is_empty())
         .await;

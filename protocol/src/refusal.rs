@@ -127,6 +127,8 @@ codes! {
     ConsentTimeout = "consent_timeout", Retry;
     /// The user must be asked, and nobody is there to ask.
     NobodyToAsk = "nobody_to_ask", AskPerson;
+    /// The device must show who sees its screen, and the program that does is not running.
+    IndicatorUnavailable = "indicator_unavailable", AskPerson;
     /// The device's VNC server is not there.
     VncServerAbsent = "vnc_server_absent", AskPerson;
     /// The device's VNC server refused the connection.

@@ -12,14 +12,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::Answer;
-use crate::inlet::Inlet;
-use crate::input_filter::{InputFilter, Policy};
+use crate::entry;
+use crate::input_filter::Policy;
 use crate::outcome::{EndReason, Outcome, StopCause};
 use crate::preface::{Dialect, Preface, PrefaceError};
 use crate::secret::Secret;
-use crate::splice::{Limits, Side, SpliceEnd, Spliced, splice};
-use crate::upstream::{Connected, LocalStream, Phase, Upstream, UpstreamError, with_child};
-use crate::viewer_handshake::{ViewerError, ViewerHandshake};
+use crate::splice::Limits;
+use crate::upstream::{Connected, Upstream, UpstreamError};
 
 /// How much a refused console may still say before it is cut off without having read the refusal.
 const LEFTOVER_MAX: u64 = 64 * 1024;
@@ -143,7 +142,8 @@ pub struct SessionOptions {
     pub policy: Policy,
     /// How long the session may go on.
     pub limits: Limits,
-    /// How long the viewer may take for its part of the RFB handshake, where it is played here.
+    /// How long the viewer may take for its part of the RFB handshake, from its first byte on: until then, a person may be
+    /// looking for a viewer, and only the limits of the session hold.
     pub handshake_limit: Duration,
     /// Whether the console's end spoke the existing field's preface, which a line ending may follow.
     pub legacy_preface: bool,
@@ -168,18 +168,26 @@ impl SessionOptions {
     }
 }
 
-/// Connects to the VNC server as far as these options need it: with its greeting recognised, and logged in where the handshake is
-/// played here. Whatever is wrong with the server shows now, while the console can still be told.
+/// Connects to the VNC server as far as these options need it: to its offer, or logged in where the handshake is played here.
+/// Whatever is wrong with the server, and whether it refuses, shows now, while the console can still be told.
 pub async fn connect_upstream(
     upstream: &Upstream,
     options: &SessionOptions,
     deadline: Instant,
 ) -> Result<Connected, UpstreamError> {
     let connected = upstream.connect(deadline).await?;
+    ready(connected, options, deadline).await
+}
+
+async fn ready(
+    connected: Connected,
+    options: &SessionOptions,
+    deadline: Instant,
+) -> Result<Connected, UpstreamError> {
     if options.terminates() {
         connected.log_in(options.password.as_ref(), deadline).await
     } else {
-        Ok(connected)
+        connected.hear_offer(deadline).await
     }
 }
 
@@ -197,21 +205,13 @@ where
     let started = Instant::now();
     // Stopping works in every phase and wins once.
     let mut stop = std::pin::pin!(stop);
-    let upstream = if options.terminates() {
-        let deadline = started + options.handshake_limit;
-        tokio::select! {
-            biased;
-            cause = &mut stop => Err(EndReason::Stopped(cause)),
-            logged_in = upstream.log_in(options.password.as_ref(), deadline) => logged_in.map_err(EndReason::Upstream),
-        }
-    } else {
-        Ok(upstream)
+    let deadline = started + options.handshake_limit;
+    let upstream = tokio::select! {
+        biased;
+        cause = &mut stop => Err(EndReason::Stopped(cause)),
+        ready = ready(upstream, &options, deadline) => ready.map_err(EndReason::Upstream),
     };
-    let Connected {
-        stream: mut vnc,
-        mut child,
-        phase,
-    } = match upstream {
+    let upstream = match upstream {
         Ok(upstream) => upstream,
         Err(reason) => {
             let _ = timeout_at(started + options.handshake_limit, stream.shutdown()).await;
@@ -223,120 +223,12 @@ where
             };
         }
     };
-    let carrying = carry(&mut stream, &mut vnc, phase, &options, &mut stop);
-    let (reason, bytes_to_device, bytes_to_console) = with_child(carrying, child.as_mut()).await;
-    // Closed first: a spawned server ends when its connection does.
-    drop(vnc);
-    if let Some(child) = child {
-        child.end().await;
-    }
+    let (reason, bytes_to_device, bytes_to_console) =
+        entry::enter_and_carry(&mut stream, upstream, &options, started, &mut stop).await;
     Outcome {
         reason,
         bytes_to_device,
         bytes_to_console,
         duration: started.elapsed(),
-    }
-}
-
-async fn carry<S>(
-    stream: &mut S,
-    vnc: &mut LocalStream,
-    phase: Phase,
-    options: &SessionOptions,
-    stop: &mut (impl Future<Output = StopCause> + Unpin),
-) -> (EndReason, u64, u64)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (inlet, greeting) = match phase {
-        Phase::Greeted(greeting) => {
-            let inlet = if options.legacy_preface {
-                Inlet::after_legacy_preface()
-            } else {
-                Inlet::transparent()
-            };
-            (inlet, greeting.line.to_vec())
-        }
-        Phase::LoggedIn => {
-            let greeted = tokio::select! {
-                biased;
-                cause = &mut *stop => Err(EndReason::Stopped(cause)),
-                greeted = greet_viewer(stream, options) => greeted,
-            };
-            if let Err(reason) = greeted {
-                let _ = tokio::time::timeout(options.handshake_limit, stream.shutdown()).await;
-                return (reason, 0, 0);
-            }
-            let filter = options
-                .policy
-                .needs_filter()
-                .then(|| InputFilter::new(options.policy));
-            // Who may only look must not throw out who works.
-            (
-                Inlet::after_handshake(filter, !options.policy.keyboard_and_pointer),
-                Vec::new(),
-            )
-        }
-    };
-    let Spliced {
-        end,
-        to_device,
-        to_console,
-    } = splice(stream, vnc, inlet, &greeting, options.limits, stop).await;
-    (reason(end), to_device, to_console)
-}
-
-async fn greet_viewer<S>(stream: &mut S, options: &SessionOptions) -> Result<(), EndReason>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let greeting = async {
-        let mut out = Vec::new();
-        let mut handshake = ViewerHandshake::new(options.legacy_preface, &mut out);
-        loop {
-            stream.write_all(&out).await.map_err(lost_viewer)?;
-            stream.flush().await.map_err(lost_viewer)?;
-            out.clear();
-            if handshake.is_done() {
-                return Ok(());
-            }
-            let byte = stream.read_u8().await.map_err(lost_viewer)?;
-            if let Err(error) = handshake.push(byte, &mut out) {
-                // Told if it can be told; it is turned away in any case.
-                let _ = stream.write_all(&out).await;
-                return Err(EndReason::ViewerMisbehaved(error));
-            }
-        }
-    };
-    tokio::time::timeout(options.handshake_limit, greeting)
-        .await
-        .unwrap_or(Err(EndReason::ViewerSilent))
-}
-
-fn lost_viewer(error: io::Error) -> EndReason {
-    // `read_u8` says so of an orderly end too.
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        EndReason::ViewerClosed
-    } else {
-        EndReason::PeerVanished
-    }
-}
-
-fn reason(end: SpliceEnd) -> EndReason {
-    match end {
-        SpliceEnd::Closed(Side::Console) => EndReason::ViewerClosed,
-        SpliceEnd::Closed(Side::Device) => EndReason::VncServerClosed,
-        SpliceEnd::Lost(Side::Console, _) => EndReason::PeerVanished,
-        SpliceEnd::Lost(Side::Device, error) => EndReason::VncServerLost(error),
-        SpliceEnd::IdleLimit => EndReason::IdleLimit,
-        SpliceEnd::TotalLimit => EndReason::TotalLimit,
-        SpliceEnd::Stopped(cause) => EndReason::Stopped(cause),
-        SpliceEnd::Violation(violation) => EndReason::InputViolation(violation),
-    }
-}
-
-impl From<ViewerError> for EndReason {
-    fn from(error: ViewerError) -> Self {
-        Self::ViewerMisbehaved(error)
     }
 }

@@ -35,6 +35,15 @@ impl Greeting {
             _ => Dialect::V3_3,
         }
     }
+
+    /// The version line with which this peer is answered.
+    pub fn answer(&self) -> &'static [u8; rfb::GREETING_LEN] {
+        match self.dialect() {
+            Dialect::V3_3 => rfb::GREETING_3_3,
+            Dialect::V3_7 => rfb::GREETING_3_7,
+            Dialect::V3_8 => rfb::GREETING_3_8,
+        }
+    }
 }
 
 /// The bytes are not the beginning of a version line.

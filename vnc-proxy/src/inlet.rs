@@ -1,13 +1,11 @@
-//! What happens to the console's bytes before they reach the VNC server: in most sessions nothing. Otherwise the line ending of a
-//! legacy preface is swallowed, ClientInit is made not to throw other viewers out, and messages pass the input filter.
+//! What happens to the console's bytes before they reach the VNC server: in most sessions nothing. Otherwise ClientInit is made not
+//! to throw other viewers out, and messages pass the input filter.
 
 use crate::input_filter::{InputFilter, Violation};
-use crate::preface::{LEGACY_ENDING_MAX, is_legacy_ending};
 
 /// The way in for the console's bytes.
 #[derive(Debug)]
 pub struct Inlet {
-    ending_left: u8,
     client_init: ClientInit,
     filter: Option<InputFilter>,
 }
@@ -26,17 +24,8 @@ impl Inlet {
     /// Every byte passes as it is.
     pub fn transparent() -> Self {
         Self {
-            ending_left: 0,
             client_init: ClientInit::Past,
             filter: None,
-        }
-    }
-
-    /// After a legacy preface, in pass-through.
-    pub(crate) fn after_legacy_preface() -> Self {
-        Self {
-            ending_left: LEGACY_ENDING_MAX,
-            ..Self::transparent()
         }
     }
 
@@ -48,7 +37,6 @@ impl Inlet {
             ClientInit::AsAsked
         };
         Self {
-            ending_left: 0,
             client_init,
             filter,
         }
@@ -56,23 +44,11 @@ impl Inlet {
 
     /// Whether bytes may be moved without asking.
     pub(crate) fn is_transparent(&self) -> bool {
-        self.ending_left == 0
-            && matches!(self.client_init, ClientInit::Past)
-            && self.filter.is_none()
+        matches!(self.client_init, ClientInit::Past) && self.filter.is_none()
     }
 
     /// Takes bytes and appends to `out` what the VNC server is to get.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
-        while self.ending_left > 0 {
-            match bytes {
-                [] => return Ok(()),
-                [first, rest @ ..] if is_legacy_ending(*first) => {
-                    self.ending_left -= 1;
-                    bytes = rest;
-                }
-                [_, ..] => self.ending_left = 0,
-            }
-        }
         if let ([first, rest @ ..], init @ (ClientInit::AsAsked | ClientInit::Shared)) =
             (bytes, self.client_init)
         {
@@ -105,19 +81,6 @@ mod tests {
             .iter()
             .for_each(|slice| inlet.feed(slice, &mut out).expect("no violation"));
         out
-    }
-
-    #[test]
-    fn the_line_ending_of_a_legacy_preface_never_reaches_the_vnc_server() {
-        for slices in [
-            &[&b"\r\n\0RFB"[..]][..],
-            &[b"\r", b"\n", b"", b"RFB"],
-            &[b"RFB"],
-        ] {
-            assert_eq!(fed(Inlet::after_legacy_preface(), slices), b"RFB");
-        }
-        assert_eq!(fed(Inlet::after_legacy_preface(), &[b"R\nFB"]), b"R\nFB");
-        assert_eq!(fed(Inlet::transparent(), &[b"\nRFB"]), b"\nRFB");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod accept;
 pub mod answer;
 pub mod certificate;
 pub mod device_end;
+mod entry;
 pub mod first_bytes;
 pub mod gate;
 pub mod preface;

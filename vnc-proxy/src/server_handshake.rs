@@ -1,5 +1,6 @@
 //! The viewer's half of the RFB handshake, played toward the local VNC server: version, security, result, up to but not including
-//! ClientInit. Pure: bytes in, bytes out. It answers only with None or VNC authentication, and never sends a password in clear.
+//! ClientInit; or only as far as the server's offer, which is then the viewer's to answer. Pure: bytes in, bytes out. It answers
+//! only with None or VNC authentication, and never sends a password in clear.
 
 use crate::greeting::{Dialect, Greeting};
 use crate::rfb::{self, result, security};
@@ -52,28 +53,46 @@ enum State {
 pub struct ServerHandshake {
     dialect: Dialect,
     password: Option<Secret>,
+    /// Whether the server's offer is only heard, not answered.
+    hears_only: bool,
     state: State,
     want: usize,
     part: Vec<u8>,
+    offer: Vec<u8>,
 }
 
 impl ServerHandshake {
     /// Answers the greeting into `out`.
     pub fn new(greeting: &Greeting, password: Option<Secret>, out: &mut Vec<u8>) -> Self {
         let dialect = greeting.dialect();
-        let (line, state, want) = match dialect {
-            Dialect::V3_3 => (rfb::GREETING_3_3, State::Word, 4),
-            Dialect::V3_7 => (rfb::GREETING_3_7, State::Count, 1),
-            Dialect::V3_8 => (rfb::GREETING_3_8, State::Count, 1),
+        let (state, want) = match dialect {
+            Dialect::V3_3 => (State::Word, 4),
+            Dialect::V3_7 | Dialect::V3_8 => (State::Count, 1),
         };
-        out.extend_from_slice(line);
+        out.extend_from_slice(greeting.answer());
         Self {
             dialect,
             password,
+            hears_only: false,
             state,
             want,
             part: Vec::new(),
+            offer: Vec::new(),
         }
+    }
+
+    /// Answers the greeting into `out`, and is done once the server has said whether and by which kinds of authentication it lets
+    /// somebody in.
+    pub fn hear_offer(greeting: &Greeting, out: &mut Vec<u8>) -> Self {
+        Self {
+            hears_only: true,
+            ..Self::new(greeting, None, out)
+        }
+    }
+
+    /// The server's offer as it came, where it is only heard.
+    pub fn into_offer(self) -> Vec<u8> {
+        self.offer
     }
 
     /// How many bytes are wanted next; 0 when done. Reading more would take bytes that belong to the session.
@@ -91,6 +110,9 @@ impl ServerHandshake {
             if self.wants() == 0 {
                 let part = std::mem::take(&mut self.part);
                 (self.state, self.want) = self.step(&part, out)?;
+                if self.hears_only {
+                    self.offer.extend_from_slice(&part);
+                }
             }
         }
         Ok(taken)
@@ -105,6 +127,7 @@ impl ServerHandshake {
                     },
                     4,
                 )),
+                _ if self.hears_only => Ok((State::Done, 0)),
                 1 => Ok((State::Done, 0)),
                 2 => self.authenticate(),
                 other => Err(LoginError::Unsupported(vec![
@@ -120,6 +143,7 @@ impl ServerHandshake {
                 )),
                 Some(count) => Ok((State::Types, usize::from(*count))),
             },
+            State::Types if self.hears_only => Ok((State::Done, 0)),
             State::Types => self.choose(part, out),
             State::Challenge => {
                 let challenge = part.try_into().map_err(|_| LoginError::Malformed)?;
@@ -319,6 +343,62 @@ mod tests {
             play(b"RFB 003.008\n", &[0, 255, 255, 255, 255], None).0,
             Err(LoginError::Malformed)
         );
+    }
+
+    /// What is heard of a server that sends these bytes, one at a time: its offer, and how many of the bytes that took.
+    fn heard(greeting: &[u8], bytes: &[u8]) -> Result<(Vec<u8>, usize), LoginError> {
+        let greeting = GreetingParser::new()
+            .feed(greeting)
+            .expect("a greeting")
+            .0
+            .expect("complete");
+        let mut out = Vec::new();
+        let mut handshake = ServerHandshake::hear_offer(&greeting, &mut out);
+        let mut taken = 0;
+        for byte in bytes {
+            taken += handshake.feed(&[*byte], &mut out)?;
+        }
+        assert_eq!(out, greeting.answer(), "nothing is chosen");
+        assert_eq!(handshake.wants(), 0, "{bytes:?}");
+        Ok((handshake.into_offer(), taken))
+    }
+
+    #[test]
+    fn an_offer_is_heard_and_left_to_the_viewer_and_what_follows_it_too() {
+        for (greeting, bytes, offer) in [
+            // Also kinds that we don't know.
+            (b"RFB 003.008\n", &[3, 2, 19, 30, 99][..], 4),
+            (b"RFB 003.889\n", &[1, 1], 2),
+            (b"RFB 003.007\n", &[1, 2, 99], 2),
+            (b"RFB 003.003\n", &[0, 0, 0, 2, 9, 9, 9], 4),
+            (b"RFB 003.003\n", &[0, 0, 0, 1], 4),
+            (b"RFB 003.005\n", &[0, 0, 0, 17], 4),
+        ] {
+            let expected = (bytes[..offer].to_vec(), offer);
+            assert_eq!(heard(greeting, bytes), Ok(expected), "{greeting:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_in_the_place_of_an_offer_is_told_in_the_servers_words_cut_and_made_harmless() {
+        let words = [&[0, 0, 2, 0][..], b"in\x1b[2Juse", &[b'!'; 504]].concat();
+        for (greeting, start) in [
+            (b"RFB 003.008\n", &[0][..]),
+            (b"RFB 003.007\n", &[0]),
+            (b"RFB 003.003\n", &[0; 4]),
+        ] {
+            let Err(LoginError::Refused(reason)) = heard(greeting, &[start, &words].concat())
+            else {
+                panic!("not refused")
+            };
+            assert!(reason.starts_with("in [2Juse!!"), "{reason}");
+            assert_eq!(reason.len(), 200);
+            let silent = [start, &[0; 4]].concat();
+            let silent = heard(greeting, &silent);
+            assert_eq!(silent, Err(LoginError::Refused("no reason given".into())));
+            let endless = [start, &[0, 0, 0x10, 1]].concat();
+            assert_eq!(heard(greeting, &endless), Err(LoginError::Malformed));
+        }
     }
 
     proptest! {

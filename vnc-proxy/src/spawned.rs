@@ -1,5 +1,5 @@
 //! A VNC server started for one session, with a socket as its standard input and output. It gets no shell, no inherited
-//! environment and no terminal; it is ended and reaped with the session.
+//! environment and no terminal; it is ended with the session, with all that it has started, and reaped.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -8,10 +8,13 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::text::one_line_of;
@@ -23,12 +26,18 @@ const SAID_MAX: usize = 4096;
 const SHOWN_MAX: usize = 300;
 /// How long the program may take to end by itself once its connection is closed.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long what it has said is waited for once it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
 /// The search path of a program that is given none.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A running program and the end of what it has said.
 #[derive(Debug)]
 pub(crate) struct Spawned {
+    /// Before the child: the group is killed while the child's entry in the process table still keeps its number from others.
+    group: Group,
     child: Child,
     stderr: Option<ChildStderr>,
     said: VecDeque<u8>,
@@ -51,14 +60,23 @@ impl Spawned {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(OwnedFd::from(output)))
             .stderr(Stdio::piped())
+            // A group of its own, so that what it starts can be ended with it.
+            .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn()?;
+        let group = Group(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .map(Pid::from_raw),
+        );
         let stderr = child.stderr.take();
         // The command held the program's end of the connection too: it must go, or we'd never see the program close it.
         drop(command);
         Ok((
             ours,
             Self {
+                group,
                 child,
                 stderr,
                 said: VecDeque::new(),
@@ -85,25 +103,54 @@ impl Spawned {
         self.stderr = None;
     }
 
-    /// Waits a moment for the program to end by itself, then kills it; reaps it in either case. Our end of its connection must be
-    /// closed before. Returns the last that it said.
+    /// Waits a moment for the program to end by itself, then kills it, and what it has left running in either case; reaps it. Our
+    /// end of its connection must be closed before. Returns the last that it said.
     pub(crate) async fn end(mut self) -> String {
+        let group = std::mem::replace(&mut self.group, Group(None));
+        let leader = group.0;
         let ending = async {
-            self.hear().await;
-            self.child.wait().await
-        };
-        let status = match timeout(GRACE, ending).await {
-            Ok(status) => status,
-            Err(_) => {
-                // Fails only when the program is gone already, and then there is nothing to kill.
-                let _ = self.child.start_kill();
-                self.child.wait().await
+            while leader.is_some_and(is_running) {
+                sleep(LOOK).await;
             }
         };
+        let listening = async {
+            self.hear().await;
+            std::future::pending().await
+        };
+        let _ = timeout(GRACE, async {
+            tokio::select! {
+                () = ending => {},
+                () = listening => {},
+            }
+        })
+        .await;
+        drop(group);
+        let status = self.child.wait().await;
+        // What has left the group may hold on to its standard error: it is not listened to for long.
+        let _ = timeout(LAST_WORDS, self.hear()).await;
         let said: Vec<u8> = self.said.into();
         let tail = &said[said.len().saturating_sub(SHOWN_MAX)..];
         let said = one_line_of(tail, SHOWN_MAX);
         debug!(?status, said, "the VNC server's program has ended");
         said
+    }
+}
+
+/// Whether a child has not ended yet. It is not reaped by looking.
+fn is_running(child: Pid) -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    matches!(waitid(Id::Pid(child), look), Ok(WaitStatus::StillAlive))
+}
+
+/// The program and what it has started, which end with this. To be dropped before the program is reaped.
+#[derive(Debug)]
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // Fails only where nothing is left to be ended.
+            let _ = killpg(leader, Signal::SIGKILL);
+        }
     }
 }

@@ -184,7 +184,7 @@ impl Upstream {
     }
 
     /// A program started for each session (`x11vnc -inetd`, `Xvnc -inetd`). Its environment is what is given here and `PATH`;
-    /// arguments reach it as they are. It must not leave children behind: only the program itself is ended with the session.
+    /// arguments reach it as they are. Whatever it starts in its process group is ended with it.
     pub fn spawn(
         program: impl Into<PathBuf>,
         args: Vec<String>,
@@ -219,7 +219,7 @@ impl Upstream {
                     (LocalStream::Unix(stream), Some(child))
                 }
             };
-            Connected::greeted(stream, child).await
+            Connected::greeted(self, stream, child).await
         };
         timeout_at(deadline, connecting)
             .await
@@ -238,22 +238,31 @@ fn absolute(path: PathBuf) -> Result<PathBuf, UpstreamError> {
 /// A VNC server that has greeted us. Nothing of it has gone to a console yet.
 #[derive(Debug)]
 pub struct Connected {
+    /// Where it was found, for a viewer that speaks another version.
+    pub(crate) upstream: Upstream,
     pub(crate) stream: LocalStream,
     pub(crate) child: Option<Spawned>,
     pub(crate) phase: Phase,
 }
 
 /// How far the handshake with the server is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// It has greeted; the answer is still to come.
     Greeted(Greeting),
+    /// It has our version and would let somebody in, by what it offers; the choice is still to come.
+    Offered {
+        greeting: Greeting,
+        /// Its kinds of authentication, as they came.
+        offer: Vec<u8>,
+    },
     /// It has let us in; ClientInit comes next.
     LoggedIn,
 }
 
 impl Connected {
     async fn greeted(
+        upstream: &Upstream,
         mut stream: LocalStream,
         mut child: Option<Spawned>,
     ) -> Result<Self, UpstreamError> {
@@ -265,6 +274,7 @@ impl Connected {
                     Ok(None) => {}
                     Ok(Some(greeting)) => {
                         return Ok(Self {
+                            upstream: upstream.clone(),
                             stream,
                             child,
                             phase: Phase::Greeted(greeting),
@@ -284,26 +294,71 @@ impl Connected {
         }
     }
 
+    /// Answers the greeting and hears what the server offers, so that a refusal is known before anybody is let in. Does nothing when
+    /// that was done before.
+    pub async fn hear_offer(self, deadline: Instant) -> Result<Self, UpstreamError> {
+        let greeting = match &self.phase {
+            Phase::Offered { .. } | Phase::LoggedIn => return Ok(self),
+            Phase::Greeted(greeting) => *greeting,
+        };
+        let mut out = Vec::new();
+        let handshake = ServerHandshake::hear_offer(&greeting, &mut out);
+        let (mut connected, handshake) = self.play(handshake, out, deadline).await?;
+        connected.phase = Phase::Offered {
+            greeting,
+            offer: handshake.into_offer(),
+        };
+        Ok(connected)
+    }
+
     /// Plays the viewer's half of the handshake with the server, with the configured password if it asks for one. Does nothing
     /// when that was done before.
     pub async fn log_in(
-        mut self,
+        self,
         password: Option<&Secret>,
         deadline: Instant,
     ) -> Result<Self, UpstreamError> {
-        let greeting = match self.phase {
-            Phase::LoggedIn => return Ok(self),
-            Phase::Greeted(greeting) => greeting,
-        };
         let mut out = Vec::new();
-        let mut handshake = ServerHandshake::new(&greeting, password.cloned(), &mut out);
+        let handshake = match &self.phase {
+            Phase::LoggedIn => return Ok(self),
+            Phase::Greeted(greeting) => ServerHandshake::new(greeting, password.cloned(), &mut out),
+            Phase::Offered { greeting, offer } => {
+                let mut handshake = ServerHandshake::new(greeting, password.cloned(), &mut out);
+                // It has our version already.
+                out.clear();
+                if let Err(error) = handshake.feed(offer, &mut out) {
+                    self.close().await;
+                    return Err(error.into());
+                }
+                handshake
+            }
+        };
+        let (mut connected, _) = self.play(handshake, out, deadline).await?;
+        connected.phase = Phase::LoggedIn;
+        Ok(connected)
+    }
+
+    /// Plays a handshake to its end.
+    async fn play(
+        mut self,
+        mut handshake: ServerHandshake,
+        mut out: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<(Self, ServerHandshake), UpstreamError> {
         let playing = async {
+            // A server that refuses need not wait for what we say, and may have closed over it: its words are read all the same.
+            let mut unheard = None;
             loop {
-                self.stream.write_all(&out).await?;
-                self.stream.flush().await?;
+                let said = async {
+                    self.stream.write_all(&out).await?;
+                    self.stream.flush().await
+                };
+                if let Err(error) = said.await {
+                    unheard = Some(error);
+                }
                 out.clear();
                 if handshake.wants() == 0 {
-                    return Ok(Ok(()));
+                    return unheard.map_or(Ok(Ok(())), Err);
                 }
                 let mut part = vec![0; handshake.wants()];
                 self.stream.read_exact(&mut part).await?;
@@ -315,8 +370,7 @@ impl Connected {
         let played: Result<io::Result<Result<(), LoginError>>, _> =
             timeout_at(deadline, with_child(playing, self.child.as_mut())).await;
         if let Ok(Ok(Ok(()))) = played {
-            self.phase = Phase::LoggedIn;
-            return Ok(self);
+            return Ok((self, handshake));
         }
         // Closed first: a spawned server ends when its connection does.
         drop(self.stream);

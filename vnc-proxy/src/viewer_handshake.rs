@@ -1,7 +1,7 @@
 //! The server's half of the RFB handshake, played toward the viewer: we offer 3.8 with no authentication of its own, because who
 //! may look was settled before. Pure: bytes in, bytes out. A viewer that chooses what was not offered is turned away.
 
-use crate::greeting::{Dialect, GreetingParser};
+use crate::greeting::{Dialect, Greeting, GreetingParser};
 use crate::preface::{LEGACY_ENDING_MAX, is_legacy_ending};
 use crate::rfb::{self, result, security};
 
@@ -16,9 +16,43 @@ pub enum ViewerError {
     NotOffered(u8),
 }
 
+/// The viewer's version line.
+#[derive(Debug)]
+pub struct ViewerLine {
+    parser: GreetingParser,
+    ending_left: u8,
+}
+
+impl ViewerLine {
+    /// Waits for its first byte. After a preface of the existing field, the line ending that may follow it is swallowed.
+    pub fn new(after_legacy_preface: bool) -> Self {
+        let ending_left = if after_legacy_preface {
+            LEGACY_ENDING_MAX
+        } else {
+            0
+        };
+        Self {
+            parser: GreetingParser::new(),
+            ending_left,
+        }
+    }
+
+    /// Takes one byte; the line once it is complete.
+    pub fn push(&mut self, byte: u8) -> Result<Option<Greeting>, ViewerError> {
+        if self.ending_left > 0 {
+            if is_legacy_ending(byte) {
+                self.ending_left -= 1;
+                return Ok(None);
+            }
+            self.ending_left = 0;
+        }
+        self.parser.push(byte).map_err(|_| ViewerError::NotRfb)
+    }
+}
+
 #[derive(Debug)]
 enum State {
-    Version(GreetingParser),
+    Version(ViewerLine),
     Choice(Dialect),
     Done,
 }
@@ -27,21 +61,14 @@ enum State {
 #[derive(Debug)]
 pub struct ViewerHandshake {
     state: State,
-    ending_left: u8,
 }
 
 impl ViewerHandshake {
     /// Greets into `out`. After a preface of the existing field, the line ending that may follow it is swallowed.
     pub fn new(after_legacy_preface: bool, out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(rfb::GREETING_3_8);
-        let ending_left = if after_legacy_preface {
-            LEGACY_ENDING_MAX
-        } else {
-            0
-        };
         Self {
-            state: State::Version(GreetingParser::new()),
-            ending_left,
+            state: State::Version(ViewerLine::new(after_legacy_preface)),
         }
     }
 
@@ -52,16 +79,9 @@ impl ViewerHandshake {
 
     /// Takes one byte and puts answers, also to a viewer that is turned away, into `out`.
     pub fn push(&mut self, byte: u8, out: &mut Vec<u8>) -> Result<(), ViewerError> {
-        if self.ending_left > 0 {
-            if is_legacy_ending(byte) {
-                self.ending_left -= 1;
-                return Ok(());
-            }
-            self.ending_left = 0;
-        }
         match &mut self.state {
-            State::Version(parser) => {
-                if let Some(greeting) = parser.push(byte).map_err(|_| ViewerError::NotRfb)? {
+            State::Version(line) => {
+                if let Some(greeting) = line.push(byte)? {
                     self.state = offer(greeting.dialect(), out);
                 }
                 Ok(())

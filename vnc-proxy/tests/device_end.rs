@@ -7,8 +7,8 @@ mod lab;
 use std::time::Duration;
 
 use lab::{
-    ByteByByte, FakeVnc, GREETING, UUID, enter, let_in, never, opened_pair, read, read_to_end,
-    soon, tls_pair,
+    ByteByByte, FakeVnc, GREETING, UUID, enter, let_in, never, offer, opened_pair, read,
+    read_to_end, soon, tls_pair,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,9 +36,9 @@ fn with_password(password: &str) -> SessionOptions {
     }
 }
 
-/// Greets, then answers everything with itself until the end.
+/// Offers to let anybody in, then answers everything with itself until the end.
 async fn echo(mut stream: tokio::net::UnixStream) {
-    stream.write_all(GREETING).await.expect("greeted");
+    offer(&mut stream).await;
     let (mut from, mut to) = stream.split();
     let _ = tokio::io::copy(&mut from, &mut to).await;
 }
@@ -103,7 +103,7 @@ async fn a_session_in_our_dialect_goes_from_preface_to_farewell() {
                 .write_all(b"RFB 003.008\nanything")
                 .await
                 .expect("sent");
-            assert_eq!(&read::<20>(&mut viewer).await, b"RFB 003.008\nanything");
+            assert_eq!(&read::<10>(&mut viewer).await, b"\x01\x01anything");
             drop(viewer);
         };
         tokio::join!(bridge, looking).0
@@ -119,11 +119,11 @@ async fn a_session_in_our_dialect_goes_from_preface_to_farewell() {
     );
     assert_eq!(
         (at_device.bytes_to_device, at_device.bytes_to_console),
-        (20, 32)
+        (20, 22)
     );
     assert_eq!(
         (at_console.bytes_to_device, at_console.bytes_to_console),
-        (20, 32)
+        (20, 22)
     );
     vnc.finished().await;
 }
@@ -133,11 +133,11 @@ async fn a_session_in_the_existing_fields_dialect_opens_with_the_greeting_alone(
     for ending in ["", "\n", "\r\n", "\r\n\0"] {
         let (mut console, mut device) = tls_pair().await;
         let vnc = FakeVnc::start(|mut stream| async move {
-            stream.write_all(GREETING).await.expect("greeted");
+            offer(&mut stream).await;
             assert_eq!(
                 &read::<4>(&mut stream).await,
-                b"RFB ",
-                "no byte of the line ending"
+                b"\x01\r\n\x01",
+                "no byte of the line ending, and of others all"
             );
         });
         let upstream = vnc.upstream();
@@ -173,7 +173,10 @@ async fn a_session_in_the_existing_fields_dialect_opens_with_the_greeting_alone(
                     .expect("sent");
                 assert_eq!(&read::<12>(&mut console).await, GREETING);
             }
-            console.write_all(b"RFB ").await.expect("sent");
+            console
+                .write_all(b"RFB 003.008\n\x01\r\n\x01")
+                .await
+                .expect("sent");
             console.flush().await.expect("sent");
             read_to_end(&mut console).await.expect("closed in order");
         };
@@ -571,8 +574,8 @@ async fn a_viewer_that_breaks_the_handshake_or_dawdles_in_it_is_turned_away() {
 #[tokio::test]
 async fn a_vnc_server_that_dies_mid_session_ends_it_on_both_ends() {
     let vnc = FakeVnc::start(|mut stream| async move {
-        stream.write_all(GREETING).await.expect("greeted");
-        read::<12>(&mut stream).await;
+        offer(&mut stream).await;
+        read::<1>(&mut stream).await;
         stream.write_all(b"a frame").await.expect("sent");
     });
     let options = SessionOptions::default();
@@ -582,7 +585,7 @@ async fn a_vnc_server_that_dies_mid_session_ends_it_on_both_ends() {
     let (console, device) = opened_pair().await;
     let (mut viewer, here) = duplex(64);
     let looking = async {
-        viewer.write_all(GREETING).await.expect("sent");
+        viewer.write_all(b"RFB 003.008\n\x01").await.expect("sent");
         let seen = read_to_end(&mut viewer).await.expect("closed");
         drop(viewer);
         seen
@@ -592,7 +595,7 @@ async fn a_vnc_server_that_dies_mid_session_ends_it_on_both_ends() {
         console_end::bridge(here, console, Limits::default(), never()),
         looking,
     );
-    assert_eq!(seen, b"RFB 003.008\na frame");
+    assert_eq!(seen, b"RFB 003.008\n\x01\x01a frame");
     assert!(
         matches!(outcome.reason, EndReason::VncServerClosed),
         "{outcome:?}"
@@ -684,7 +687,7 @@ async fn with_secure_mode_off_a_plain_viewer_is_served_too() {
     let looking = async {
         assert_eq!(&read::<12>(&mut viewer).await, GREETING);
         viewer.write_all(GREETING).await.expect("sent");
-        assert_eq!(&read::<12>(&mut viewer).await, GREETING);
+        assert_eq!(read::<2>(&mut viewer).await, [1, 1]);
         drop(viewer);
     };
     let session = serve(accepted.expect("accepted").0, upstream, options, never());

@@ -35,13 +35,17 @@ fn is_running(pid: &str) -> bool {
 
 #[tokio::test]
 async fn the_program_talks_through_its_standard_input_and_output() {
-    let upstream = connected(&shell(r"printf 'RFB 003.008\n'; exec cat", &[])).await;
+    let upstream = connected(&shell(
+        r"printf 'RFB 003.008\n\1\1'; head -c 12 >&2; exec cat",
+        &[],
+    ))
+    .await;
     let (mut console, device) = opened_pair().await;
     let looking = async {
         assert_eq!(&read::<12>(&mut console).await, GREETING);
-        console.write_all(b"RFB 003.008\n").await.expect("sent");
+        console.write_all(b"RFB 003.008\nback").await.expect("sent");
         console.flush().await.expect("sent");
-        assert_eq!(&read::<12>(&mut console).await, GREETING);
+        assert_eq!(&read::<6>(&mut console).await, b"\x01\x01back");
         console.shutdown().await.expect("closed");
     };
     let (outcome, ()) = tokio::join!(
@@ -57,13 +61,16 @@ async fn the_program_talks_through_its_standard_input_and_output() {
 #[tokio::test]
 async fn the_program_gets_only_the_environment_that_it_is_given() {
     let upstream = connected(&shell(
-        r"printf 'RFB 003.008\n'; exec env",
+        r"printf 'RFB 003.008\n\1\1'; head -c 13 >&2; exec env",
         &[("DISPLAY", ":0; $(id)")],
     ))
     .await;
     let (mut console, device) = opened_pair().await;
     let looking = async {
         read::<12>(&mut console).await;
+        console.write_all(b"RFB 003.008\n\x01").await.expect("sent");
+        console.flush().await.expect("sent");
+        read::<2>(&mut console).await;
         let said = read_to_end(&mut console).await.expect("closed in order");
         console.shutdown().await.expect("closed");
         String::from_utf8(said).expect("text")
@@ -117,7 +124,7 @@ async fn a_talkative_program_neither_blocks_nor_fills_memory() {
 #[tokio::test]
 async fn a_program_that_ignores_the_end_is_killed_and_reaped() {
     let upstream = connected(&shell(
-        r#"trap "" TERM HUP; printf 'RFB 003.008\n%08d' $$; exec sleep 1000"#,
+        r#"trap "" TERM HUP; printf 'RFB 003.008\n\1\1%08d' $$; exec sleep 1000"#,
         &[],
     ))
     .await;
@@ -125,6 +132,9 @@ async fn a_program_that_ignores_the_end_is_killed_and_reaped() {
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let looking = async {
         read::<12>(&mut console).await;
+        console.write_all(GREETING).await.expect("sent");
+        console.flush().await.expect("sent");
+        read::<2>(&mut console).await;
         let pid = String::from_utf8(read::<8>(&mut console).await.to_vec()).expect("digits");
         let pid = pid.trim_start_matches('0').to_owned();
         assert!(is_running(&pid));
@@ -148,7 +158,7 @@ async fn a_program_whose_session_never_came_is_ended_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("pid");
     let script = format!(
-        r"echo $$ > {}; printf 'RFB 003.008\n'; exec cat",
+        r"echo $$ > {}; printf 'RFB 003.008\n\1\1'; exec cat",
         file.display()
     );
     let upstream = connected(&shell(&script, &[])).await;
@@ -181,4 +191,40 @@ async fn a_program_whose_session_never_came_is_ended_too() {
     tokio::time::timeout(Duration::from_secs(20), gone)
         .await
         .expect("gone in time");
+}
+
+#[tokio::test]
+async fn what_the_program_started_ends_with_it_even_if_it_ends_by_itself() {
+    for last in ["exit 0", "exec cat"] {
+        // The helper holds neither the connection nor the standard error, as a program in the background does.
+        let script = format!(
+            r"sleep 1000 <&- >&- 2>&- & printf 'RFB 003.008\n\1\1%08d' $!; head -c 24 >&2; {last}"
+        );
+        let upstream = connected(&shell(&script, &[])).await;
+        let (mut console, device) = opened_pair().await;
+        let looking = async {
+            read::<12>(&mut console).await;
+            console
+                .write_all(b"RFB 003.008\nhere I am...")
+                .await
+                .expect("sent");
+            console.flush().await.expect("sent");
+            read::<2>(&mut console).await;
+            let pid = String::from_utf8(read::<8>(&mut console).await.to_vec()).expect("digits");
+            console.shutdown().await.expect("closed");
+            pid.trim_start_matches('0').to_owned()
+        };
+        let session = serve(device, upstream, SessionOptions::default(), never());
+        let (_, helper) = tokio::join!(session, looking);
+        // Its parent is gone, so that whoever took it over reaps it, in its own time.
+        let stat = format!("/proc/{helper}/stat");
+        let gone = async {
+            while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone)
+            .await
+            .expect("ended with the session");
+    }
 }

@@ -4,7 +4,7 @@
 mod connectors;
 mod inventory;
 pub mod journal;
-mod program;
+pub(crate) mod program;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

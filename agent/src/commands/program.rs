@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use umbra_protocol::refusal::clip;
 
 /// The search path of a program that is given none.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of what the program says is kept.
 const SAID_MAX: usize = 4096;
 /// How much of that is shown.
@@ -101,7 +101,7 @@ pub(super) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
         program: program.clone(),
         source,
     })?;
-    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+    let group = Group::of(&child);
     let mut said = VecDeque::new();
     let ended = timeout(what.deadline, attend(&mut child, what.input, &mut said)).await;
     let Ok(ended) = ended else {
@@ -178,7 +178,8 @@ fn shown(said: VecDeque<u8>) -> String {
     clip(text).trim().to_owned()
 }
 
-fn how(status: ExitStatus) -> String {
+/// How a program ended.
+pub(crate) fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -187,9 +188,15 @@ fn how(status: ExitStatus) -> String {
 }
 
 /// A program and what it has started, which end with this.
-struct Group(Option<i32>);
+#[derive(Debug)]
+pub(crate) struct Group(Option<i32>);
 
 impl Group {
+    /// Of a program that was started as the first of its group.
+    pub(crate) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()))
+    }
+
     /// The program has ended by itself: whatever it has left running on purpose goes on.
     fn forget(mut self) {
         self.0 = None;

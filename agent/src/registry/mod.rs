@@ -20,7 +20,9 @@ use umbra_protocol::settings::Value;
 
 pub use docs::markdown;
 pub use kind::{Kind, Upstream};
-pub use snapshot::{Consent, Gateways, Manager, Ranking, SessionLimits, Snapshot, Unattended, Vnc};
+pub use snapshot::{
+    Consent, Gateways, Indicator, Manager, Ranking, SessionLimits, Snapshot, Unattended, Vnc,
+};
 pub use table::{Parameter, Source, TABLE, Who};
 
 use crate::files::{self, FileError, Files};

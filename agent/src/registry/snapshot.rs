@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub session: SessionLimits,
     /// The question to the person at the device.
     pub consent: Consent,
+    /// What tells the person at the device that somebody sees the screen.
+    pub indicator: Indicator,
     /// The group that may change things on the device.
     pub control_group: Option<String>,
     /// Program and arguments that restart the device.
@@ -154,6 +156,21 @@ pub struct Consent {
     pub unattended: Unattended,
     /// Program and arguments that ask; may be empty.
     pub program: Vec<String>,
+}
+
+/// What tells the person at the device that somebody sees the screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Indicator {
+    /// Whether it is shown at all.
+    pub shown: bool,
+    /// Whether the person can end a session from it.
+    pub disconnect: bool,
+    /// Where on the screen.
+    pub position: String,
+    /// Program and arguments that show it; may be empty.
+    pub program: Vec<String>,
+    /// Whether no session may begin without it.
+    pub required: bool,
 }
 
 /// Where values come from while a snapshot is made.
@@ -328,6 +345,14 @@ impl Values<'_> {
                     Unattended::Deny
                 },
                 program: self.list("umbra.consent.program"),
+            },
+            indicator: Indicator {
+                shown: self.bool("umbra.indicator.required")
+                    || self.bool("network.vncserver.showconnectedicon"),
+                disconnect: self.bool("network.vncserver.showdisconnectbtn"),
+                position: self.text("userinterface.vncserver.indicatorposition"),
+                program: self.list("umbra.indicator.program"),
+                required: self.bool("umbra.indicator.required"),
             },
             control_group: Some(self.text("umbra.control.group")).filter(|group| !group.is_empty()),
             reboot_command: self.list("umbra.power.reboot_command"),

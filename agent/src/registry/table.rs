@@ -167,6 +167,34 @@ pub static TABLE: &[Parameter] = &[
         "Whether several operators may see the screen at the same time; when off, one.",
     ),
     field(
+        "network.vncserver.showconnectedicon",
+        Kind::Bool,
+        Bool(true),
+        "Whether the person at the device sees an indicator while somebody sees the screen (umbra.indicator.program shows it).",
+    ),
+    field(
+        "network.vncserver.showdisconnectbtn",
+        Kind::Bool,
+        Bool(true),
+        "Whether the person at the device can end a session from that indicator.",
+    ),
+    field(
+        "userinterface.vncserver.indicatorposition",
+        Kind::Choice(&[
+            "top-left",
+            "top",
+            "top-right",
+            "left",
+            "center",
+            "right",
+            "bottom-left",
+            "bottom",
+            "bottom-right",
+        ]),
+        Text("bottom-right"),
+        "Where on the screen the indicator is shown.",
+    ),
+    field(
         "system.remotemanager.allow_remote_management",
         Kind::Bool,
         Bool(true),
@@ -391,6 +419,22 @@ pub static TABLE: &[Parameter] = &[
         List(&[]),
         LocalOnly,
         "Program that asks the person at the device, with its arguments; when empty, only “umbra-agent consent” answers.",
+    ),
+    ours(
+        "umbra.indicator.program",
+        Kind::Program { optional: true },
+        List(&[]),
+        LocalOnly,
+        "Program that shows the person at the device who sees the screen, with its arguments. It runs while a session does, \
+         gets one line of JSON on its standard input at every change, and may write “disconnect SESSION”; when empty, \
+         nothing is shown.",
+    ),
+    ours(
+        "umbra.indicator.required",
+        Kind::Bool,
+        Bool(false),
+        LocalOnly,
+        "When on, no session begins before that program runs, and the server can't switch the indicator off.",
     ),
     ours(
         "umbra.message.program",

@@ -23,6 +23,7 @@ use umbra_vnc_proxy::gate::PendingGuard;
 use umbra_vnc_proxy::preface::Dialect;
 use umbra_vnc_proxy::upstream::Connected;
 
+use super::indicator::Awaited;
 use super::machine::{Caller, Consent, Input, Machine, Output, Rules, Turned};
 use super::table::Ending;
 use super::{Shared, consent, lock, meeting, vnc_server};
@@ -112,6 +113,7 @@ pub(super) async fn attend(
         request: None,
         number: None,
         ending: None,
+        awaited: None,
     }
     .go(caller)
     .await;
@@ -153,6 +155,8 @@ struct Visit {
     request: Option<SessionRequest>,
     number: Option<u64>,
     ending: Option<watch::Receiver<Option<Ending>>>,
+    /// Keeps the indicator running until the session itself does.
+    awaited: Option<Awaited>,
 }
 
 /// How the way in ended.
@@ -186,6 +190,9 @@ impl Visit {
             unattended: consent.unattended,
             has_program: !consent.program.is_empty(),
             remote_input: self.snapshot.vnc.remote_input,
+            indicator: self.snapshot.indicator.required,
+            hindrance: vnc_server::hindrance(&self.snapshot.vnc)
+                .map(|(code, sentence)| Turned { code, sentence }),
         }
     }
 
@@ -195,6 +202,7 @@ impl Visit {
         let mut server: Task<Answer> = None;
         let mut program: Task<Consent> = None;
         let mut upstream: UpstreamTask = None;
+        let mut indicator: Task<Result<Awaited, Turned>> = None;
         let mut connected = None;
         let (answers, mut person) = mpsc::channel(1);
         loop {
@@ -244,6 +252,10 @@ impl Visit {
                             self.dialect,
                         )));
                     }
+                    Output::Indicate => {
+                        let awaited = self.shared.indicator.await_it();
+                        indicator = Some(Box::pin(awaited.running()));
+                    }
                     Output::Admit => match connected.take() {
                         Some(ready) => return End::Admitted(Box::new(ready)),
                         None => return End::Left,
@@ -267,6 +279,9 @@ impl Visit {
                 consent = of(&mut program) => Input::Consent(consent),
                 result = of(&mut upstream) => Input::Upstream(result.map(|ready| {
                     connected = Some(ready);
+                })),
+                shown = of(&mut indicator) => Input::Indicator(shown.map(|awaited| {
+                    self.awaited = Some(awaited);
                 })),
                 () = sleep_until(deadline) => Input::Tick,
             };
@@ -386,6 +401,7 @@ impl Visit {
         if let Some(number) = self.number {
             self.shared.change(|table| table.runs(number));
         }
+        self.awaited = None;
         info!(%session, from = %self.from, control = request.permissions.control, plain = self.plain, "session begins");
         if !self.plain
             && let Some(link) = self.shared.current_link()

@@ -15,7 +15,7 @@ use crate::registry::Unattended;
 pub type Moment = Duration;
 
 /// What the registry says about sessions at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Whether the person at the device is asked.
     pub ask: bool,
@@ -27,6 +27,10 @@ pub struct Rules {
     pub has_program: bool,
     /// Whether operators may use keyboard and pointer.
     pub remote_input: bool,
+    /// Whether the person must see that somebody sees the screen.
+    pub indicator: bool,
+    /// What is known already to make a session impossible: the person is not bothered then.
+    pub hindrance: Option<Turned>,
 }
 
 /// Who calls.
@@ -73,6 +77,8 @@ pub enum Input {
     Consent(Consent),
     /// Whether the VNC server is ready; if not, a code and a sentence.
     Upstream(Result<(), (String, String)>),
+    /// Whether the person would see that somebody sees the screen; if not, why.
+    Indicator(Result<(), Turned>),
     /// Server, administrator, person or agent want no session any more.
     Withdrawn(Turned),
     /// Time has passed.
@@ -122,6 +128,8 @@ pub enum Output {
     Wait(&'static str),
     /// Connect to the VNC server.
     Connect(Permissions),
+    /// Have the person shown that somebody sees the screen.
+    Indicate,
     /// The session begins.
     Admit,
     /// The session does not begin.
@@ -141,6 +149,7 @@ enum State {
         until: Moment,
     },
     Connecting,
+    Indicating,
     Ended,
 }
 
@@ -186,6 +195,7 @@ impl Machine {
             State::AskingServer { .. }
             | State::TakingPlace { .. }
             | State::Connecting
+            | State::Indicating
             | State::Ended => None,
         }
     }
@@ -199,7 +209,10 @@ impl Machine {
                 vec![Output::StopAsking, Output::Refuse(turned)]
             }
             (
-                State::AskingServer { .. } | State::TakingPlace { .. } | State::Connecting,
+                State::AskingServer { .. }
+                | State::TakingPlace { .. }
+                | State::Connecting
+                | State::Indicating,
                 Input::Withdrawn(turned),
             ) => vec![Output::Refuse(turned)],
             (State::AskingServer { ticket }, Input::Answer(answer)) => {
@@ -225,7 +238,15 @@ impl Machine {
                     self.consented(permissions, Consent::Nobody)
                 }
             }
-            (State::Connecting, Input::Upstream(Ok(()))) => vec![Output::Admit],
+            (State::Connecting, Input::Upstream(Ok(()))) if self.rules.indicator => {
+                self.state = State::Indicating;
+                vec![Output::Indicate]
+            }
+            (State::Connecting, Input::Upstream(Ok(())))
+            | (State::Indicating, Input::Indicator(Ok(()))) => {
+                vec![Output::Admit]
+            }
+            (State::Indicating, Input::Indicator(Err(turned))) => vec![Output::Refuse(turned)],
             (State::Connecting, Input::Upstream(Err((code, sentence)))) => {
                 vec![Output::Refuse(Turned { code, sentence })]
             }
@@ -233,10 +254,12 @@ impl Machine {
                 state @ (State::AskingServer { .. }
                 | State::TakingPlace { .. }
                 | State::AskingPerson { .. }
-                | State::Connecting),
+                | State::Connecting
+                | State::Indicating),
                 Input::Answer(_)
                 | Input::Place(_)
                 | Input::Consent(_)
+                | Input::Indicator(_)
                 | Input::Upstream(_)
                 | Input::Tick,
             ) => {
@@ -286,6 +309,9 @@ impl Machine {
                 RefusalCode::TooManySessions,
                 "As many sessions as the device allows are running; try again when one has ended.",
             ))];
+        }
+        if let Some(turned) = self.rules.hindrance.take() {
+            return vec![Output::Refuse(turned)];
         }
         if !self.rules.ask {
             self.state = State::Connecting;

@@ -17,6 +17,8 @@ const SILENT: Rules = Rules {
     unattended: Unattended::Deny,
     has_program: true,
     remote_input: true,
+    indicator: false,
+    hindrance: None,
 };
 const ASK: Rules = Rules {
     ask: true,
@@ -309,4 +311,47 @@ proptest! {
         }
         prop_assert!(ends <= 1, "a caller has one end");
     }
+}
+
+#[test]
+fn nobody_is_asked_about_a_session_that_can_not_be() {
+    let hindrance = Turned {
+        code: "vnc_server_absent".into(),
+        sentence: "None is there.".into(),
+    };
+    let mut machine = begin(Rules {
+        hindrance: Some(hindrance),
+        ..ASK
+    });
+    machine.handle(allowed(), NOW);
+    let outputs = machine.handle(Input::Place(true), NOW);
+    assert_eq!(outputs.len(), 1, "{outputs:?}");
+    assert_eq!(refused(&outputs), Some("vnc_server_absent"));
+}
+
+#[test]
+fn where_the_person_must_see_it_a_session_begins_only_once_the_person_does() {
+    let connected = || {
+        let mut machine = begin(Rules {
+            indicator: true,
+            ..SILENT
+        });
+        machine.handle(allowed(), NOW);
+        machine.handle(Input::Place(true), NOW);
+        let outputs = machine.handle(Input::Upstream(Ok(())), NOW);
+        assert_eq!(outputs, [Output::Indicate]);
+        machine
+    };
+    let mut machine = connected();
+    assert_eq!(machine.handle(Input::Tick, NOW), []);
+    assert_eq!(
+        machine.handle(Input::Indicator(Ok(())), NOW),
+        [Output::Admit]
+    );
+    let turned = Turned::new(RefusalCode::IndicatorUnavailable, "It does not run.");
+    let outputs = connected().handle(Input::Indicator(Err(turned)), NOW);
+    assert_eq!(refused(&outputs), Some("indicator_unavailable"));
+    let withdrawn = Turned::new(RefusalCode::SessionWithdrawn, "Withdrawn.");
+    let outputs = connected().handle(Input::Withdrawn(withdrawn), NOW);
+    assert_eq!(refused(&outputs), Some("session_withdrawn"));
 }

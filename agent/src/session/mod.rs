@@ -4,6 +4,7 @@
 
 mod caller;
 mod consent;
+pub mod indicator;
 pub mod listener;
 pub mod machine;
 mod meeting;
@@ -62,6 +63,7 @@ struct Shared {
     /// How many callers and sessions there are, for the drain.
     attended: watch::Sender<usize>,
     stopping: watch::Sender<bool>,
+    indicator: indicator::Indicator,
     port: watch::Sender<Option<u16>>,
 }
 
@@ -77,23 +79,24 @@ pub struct Sessions {
 pub struct UnusableIdentity;
 
 impl Sessions {
-    /// Nobody is there yet.
+    /// Nobody is there yet. Needs a tokio runtime around it.
     pub fn new(registry: Registry, board: Board, records: Records) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                registry,
-                board,
-                records: Mutex::new(records),
-                table: Mutex::default(),
-                seen: Mutex::default(),
-                trust: Mutex::new(None),
-                link: Mutex::new(None),
-                tunnels: Gate::new(TUNNELS),
-                attended: watch::Sender::new(0),
-                stopping: watch::Sender::new(false),
-                port: watch::Sender::new(None),
-            }),
-        }
+        let shared = Arc::new(Shared {
+            registry,
+            board,
+            records: Mutex::new(records),
+            table: Mutex::default(),
+            seen: Mutex::default(),
+            trust: Mutex::new(None),
+            link: Mutex::new(None),
+            tunnels: Gate::new(TUNNELS),
+            attended: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
+            indicator: indicator::Indicator::new(),
+            port: watch::Sender::new(None),
+        });
+        tokio::spawn(indicator::drive(Arc::downgrade(&shared)));
+        Self { shared }
     }
 
     /// What callers are shown and checked against from now on; running sessions go on.
@@ -227,6 +230,7 @@ impl Shared {
         let result = change(&mut table);
         let (sessions, questions) = (table.sessions(), table.questions());
         drop(table);
+        self.indicator.sees(&sessions);
         self.board.update(|status| {
             status.sessions = sessions;
             status.consents = questions;

@@ -1,8 +1,10 @@
 //! The device's VNC server, as one session needs it. Nothing of it goes to a caller here.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::{AccessFlags, access};
 use tokio::time::Instant;
 use tracing::warn;
 use umbra_protocol::session::Permissions;
@@ -15,6 +17,38 @@ use crate::registry::{self, Snapshot};
 
 /// How long the VNC server may take.
 const UPSTREAM_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What can be seen to be wrong with the VNC server without touching it: for one that is started for each session, that there is
+/// no such program.
+pub(super) fn hindrance(vnc: &registry::Vnc) -> Option<(String, String)> {
+    match vnc.upstream {
+        registry::Upstream::Tcp(_) | registry::Upstream::Unix(_) => return None,
+        registry::Upstream::Spawn => {}
+    }
+    let Some(program) = vnc.command.first() else {
+        return Some(nameless());
+    };
+    let is_file = std::fs::metadata(program).is_ok_and(|found| found.is_file());
+    if is_file && access(program.as_str(), AccessFlags::X_OK).is_ok() {
+        return None;
+    }
+    let absent = UpstreamError::Absent {
+        at: program.clone(),
+        source: io::ErrorKind::NotFound.into(),
+    };
+    warn!(
+        program,
+        "the VNC server's program is not there or can't be run"
+    );
+    Some((absent.code().to_owned(), absent.for_operator()))
+}
+
+fn nameless() -> (String, String) {
+    (
+        "vnc_server_misconfigured".to_owned(),
+        "The device's settings name no VNC server.".to_owned(),
+    )
+}
 
 /// Connects to the VNC server as this session needs it.
 pub(super) async fn connect(
@@ -35,12 +69,7 @@ pub(super) async fn connect(
         registry::Upstream::Tcp(address) => Upstream::tcp(*address),
         registry::Upstream::Unix(path) => Upstream::unix(path),
         registry::Upstream::Spawn => {
-            let (program, arguments) = vnc.command.split_first().ok_or_else(|| {
-                (
-                    "vnc_server_misconfigured".to_owned(),
-                    "The device's settings name no VNC server.".to_owned(),
-                )
-            })?;
+            let (program, arguments) = vnc.command.split_first().ok_or_else(nameless)?;
             Upstream::spawn(program, arguments.to_vec(), vnc.environment.clone())
         }
     }

@@ -331,7 +331,7 @@ impl Conversation {
     }
 }
 
-/// A VNC server that greets, then echoes.
+/// A VNC server that greets, offers to let anybody in, then echoes.
 pub(crate) async fn vnc_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -339,6 +339,8 @@ pub(crate) async fn vnc_server() -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 stream.write_all(b"RFB 003.008\n").await?;
+                stream.read_exact(&mut [0; 12]).await?;
+                stream.write_all(&[1, 1]).await?;
                 let mut bytes = [0; 64];
                 loop {
                     match stream.read(&mut bytes).await? {

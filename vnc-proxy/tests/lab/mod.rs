@@ -201,11 +201,16 @@ impl FakeVnc {
     }
 }
 
-/// The server's half of a 3.8 handshake without authentication, up to the security result.
-pub async fn let_in(stream: &mut UnixStream) {
+/// The server's half of a 3.8 handshake up to the offer of no authentication.
+pub async fn offer(stream: &mut UnixStream) {
     stream.write_all(GREETING).await.expect("greeted");
     assert_eq!(&read::<12>(stream).await, GREETING);
     stream.write_all(&[1, 1]).await.expect("offered");
+}
+
+/// The server's half of a 3.8 handshake without authentication, up to the security result.
+pub async fn let_in(stream: &mut UnixStream) {
+    offer(stream).await;
     assert_eq!(read::<1>(stream).await, [1]);
     stream.write_all(&[0; 4]).await.expect("let in");
 }

@@ -145,13 +145,16 @@ async fn serve(listener: TcpListener, config: Arc<rustls::ServerConfig>, script:
     Saw::Preface(preface, reason)
 }
 
-/// A VNC server that greets, then answers everything with itself.
+/// A VNC server that greets, offers as many kinds of authentication as fill twelve bytes, then answers everything with itself.
 async fn echo_vnc() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("the device's end");
         stream.write_all(GREETING).await.expect("greeted");
+        stream.read_exact(&mut [0; 12]).await.expect("answered");
+        let offer = [11, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+        stream.write_all(&offer).await.expect("offered");
         let (mut from, mut to) = stream.split();
         let _ = tokio::io::copy(&mut from, &mut to).await;
     });
@@ -232,7 +235,7 @@ pub(crate) async fn listening(out: &Screen) -> SocketAddr {
     address.parse().expect("an address")
 }
 
-/// A viewer that is greeted and hears its own words.
+/// A viewer that is greeted and hears the offer.
 pub(crate) async fn look(address: SocketAddr) -> TcpStream {
     let mut viewer = TcpStream::connect(address).await.expect("offered");
     let mut greeting = [0; 12];
@@ -241,7 +244,7 @@ pub(crate) async fn look(address: SocketAddr) -> TcpStream {
         .expect("greeted");
     assert_eq!(&greeting, GREETING);
     viewer.write_all(GREETING).await.expect("answered");
-    soon("the echo", viewer.read_exact(&mut greeting))
+    soon("the offer", viewer.read_exact(&mut greeting))
         .await
         .expect("heard");
     viewer
