@@ -24,7 +24,7 @@ use umbra_protocol::{
 use super::machine::{Candidate, ConversationError, ExpectChallenge};
 use super::{Enrolled, EnrolmentError};
 use crate::files::Files;
-use crate::link::approach::{ApproachError, Stream, names_of};
+use crate::link::approach::{ApproachError, Stream, comes_from_elsewhere, names_of};
 use crate::link::trouble::sentence;
 use crate::link::{Approach, Network, Trouble, Way};
 use crate::paths::Paths;
@@ -140,6 +140,15 @@ impl EnrolError {
             } => source.code(),
             Self::Connect { .. } => "unreachable",
             Self::Network(trouble) => &trouble.code,
+            // The same words as for the link later on.
+            Self::Gateway {
+                source: ApproachError::Dial(DialError::Tls(error)),
+                ..
+            } if error.concerns_certificates() => "gateway_certificate",
+            Self::Gateway {
+                source: ApproachError::Dial(DialError::Tls(_)),
+                ..
+            } => "gateway_tls",
             Self::Gateway {
                 source: ApproachError::Dial(error),
                 ..
@@ -214,6 +223,13 @@ impl EnrolError {
         match self {
             Self::Connect { .. } => Some("Check address, port and network, then try again."),
             Self::Network(_) => None,
+            Self::Gateway {
+                source: ApproachError::Dial(error),
+                ..
+            } if comes_from_elsewhere(error) => Some(
+                "Nothing was sent to it. Compare address and fingerprint with your administrator; if something on the way opens \
+                 TLS, umbra.proxy.ca_file has to name a file with its root certificate.",
+            ),
             Self::Gateway { .. } => Some(
                 "The first-authentication key was not used. Try again in a while, or ask your administrator about the gateway.",
             ),

@@ -38,6 +38,8 @@ pub type GatewayStream = ByteStream<TlsStream<BoxIo>>;
 
 /// A certificate with more names than this is a strange one; the others are not kept.
 const NAMES_MAX: usize = 16;
+/// What a person can do about a gateway whose certificate comes from elsewhere.
+const OPENED: &str = "If something on the way opens TLS, umbra.proxy.ca_file has to name a file with its root certificate.";
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -334,11 +336,15 @@ impl ApproachError {
                         )
                     }
                     (ConnectorKind::Icg, false) => {
-                        format!(
+                        let said = format!(
                             "The gateway {} can't be used: {}",
                             way.address,
                             sentence(error)
-                        )
+                        );
+                        match comes_from_elsewhere(error) {
+                            true => format!("{said} {OPENED}"),
+                            false => said,
+                        }
                     }
                     (ConnectorKind::Ums, _) => sentence(error),
                 };
@@ -357,6 +363,20 @@ impl ApproachError {
             ..trouble
         }
     }
+}
+
+/// Whether a gateway's certificate is from a root that this device does not know: what another machine shows in its place, or
+/// whatever opens TLS on the way.
+pub fn comes_from_elsewhere(error: &DialError) -> bool {
+    matches!(
+        error,
+        DialError::Tls(
+            TlsError::UnknownRoot
+                | TlsError::IssuerMissing { .. }
+                | TlsError::FingerprintMismatch { .. }
+                | TlsError::RootNotPresented
+        )
+    )
 }
 
 /// The names that the server's certificate is for.
