@@ -178,6 +178,8 @@ impl Program {
         let what = format!("{} to say {text:?}", self.name);
         let name = self.name.clone();
         let reached = eventually_is(&what, limit, || {
+            // Asked before the lines are looked at: what it says last may come in between.
+            let over = self.exited().is_some() && lock(&self.said).open == 0;
             let found = lock(&self.said)
                 .lines
                 .iter()
@@ -185,9 +187,7 @@ impl Program {
                 .cloned();
             match found {
                 Some(line) => Ok(Ok(line)),
-                None if self.exited().is_some() && lock(&self.said).open == 0 => {
-                    Ok(Err(self.state()))
-                }
+                None if over => Ok(Err(self.state())),
                 None => Err(self.state()),
             }
         })

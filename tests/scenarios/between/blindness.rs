@@ -128,7 +128,7 @@ async fn what_passes_a_gateway_tells_it_nothing() {
             ("part of a command", "green cheese".into()),
             ("a parameter's name", PARAMETER.into()),
             ("a parameter's value", VALUE.into()),
-            ("a message's kind", "\"type\":".into()),
+            ("a message's kind", "\"type\":\"".into()),
             ("the session", session.into()),
             ("the reason", REASON.into()),
             ("the preface with ticket and password", "UMBRA/1 ".into()),

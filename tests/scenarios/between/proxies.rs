@@ -62,29 +62,25 @@ async fn a_device_whose_only_way_out_is_a_proxy_that_also_knows_the_names_is_tak
         let proxy = SocketAddr::from((island.site(), 3128));
         let _squid = squid(scratch, &names, "squid", &config, proxy).await?;
         let mut site = Site::named(scratch).await?;
+        // The server is let to the name server for this.
+        names.set_resolver(Some(here))?;
+        let inside = site.by_name();
+        site.move_uplink(&inside).await?;
+        names.set_resolver(None)?;
         let mut config = site.device_config();
         through(&mut config, "http", proxy);
         let device = site.new_device(1, config, Some(&island)).await?;
         let name = site.take_on(&device, &site.by_name()).await?;
-        site.see_and_operate(&name, "through squid").await?;
-        // Both the end that took part in the session and the enrolment are over, so squid has written them down.
-        let own = island.own().to_string();
-        let target = format!("CONNECT {}", site.by_name());
-        wait_for_request(scratch, &[&own, &target, "/200 "]).await?;
-
         // A console that needs the proxy as well; for the server itself it does not.
-        names.set_resolver(Some(here))?;
-        site.set_gateway("--address", &site.by_name()).await?;
-        site.gateway
-            .wait_until_attached(&site.console, true)
-            .await?;
-        names.set_resolver(None)?;
-        site.console
-            .set_environment("https_proxy", &format!("http://{proxy}"));
+        let proxy = format!("http://{proxy}");
+        site.console.set_environment("https_proxy", &proxy);
         site.console.set_environment("no_proxy", "127.0.0.1");
-        site.see_and_operate(&name, "both ends").await?;
-        let console = island.site().to_string();
-        wait_for_request(scratch, &[&console, &target, "/200 "]).await?;
+        site.see_and_operate(&name, "through squid").await?;
+        // Both ends of the tunnel are over, so squid has written them down.
+        let target = format!("CONNECT {}", site.by_name());
+        for end in [island.own(), island.site()] {
+            wait_for_request(scratch, &[&end.to_string(), &target, "/200 "]).await?;
+        }
         Ok(())
     })
     .await;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use umbra_tests::desktop::Desktop;
 use umbra_tests::eventually::{SOON, eventually, eventually_is};
-use umbra_tests::front::{Front, WsRelay, nginx, snippet};
+use umbra_tests::front::{Conversation, Front, WsRelay, nginx, snippet};
 use umbra_tests::netns::Island;
 use umbra_tests::scratch::Scratch;
 use umbra_tests::world::{
@@ -66,6 +66,26 @@ impl<'s> Site<'s> {
     pub(super) async fn set_gateway(&self, what: &str, address: &str) -> anyhow::Result<()> {
         let set = ["gateways", "set", self.gateway.name(), what, address];
         self.console.tell(&set, "").await?;
+        Ok(())
+    }
+
+    /// Changes where the server reaches the gateway, and waits until its uplink goes there.
+    pub(super) async fn move_uplink(&mut self, address: &str) -> anyhow::Result<()> {
+        let server = self.server.program();
+        let attached = |lines: Vec<String>| {
+            let said = |line: &&String| line.contains("attached to a gateway");
+            lines.iter().filter(said).count()
+        };
+        let before = attached(server.lines());
+        let set = ["gateways", "set", self.gateway.name(), "--address", address];
+        self.console.tell(&set, "").await?;
+        eventually_is("the server to attach again", PATIENCE, || {
+            match attached(server.lines()) {
+                now if now > before => Ok(()),
+                same => Err(same),
+            }
+        })
+        .await?;
         Ok(())
     }
 
@@ -205,23 +225,19 @@ impl<'s> Offloaded<'s> {
             .to_vec(),
             ..GatewayConfig::default()
         };
-        let site = Site::start(scratch, config).await?;
+        let mut site = Site::start(scratch, config).await?;
         let relay = WsRelay::start(plaintext).await?;
         let keystore = site.gateway.keystore().display().to_string();
         let conf = snippet("nginx-offload")?
             .with("/etc/nginx/umbra", &keystore)?
             .with("127.0.0.1:8080", &relay.address().to_string())?;
         let nginx = nginx(scratch, "nginx", conf.text(), front).await?;
-        site.set_gateway("--address", &front.to_string()).await?;
-        // The old uplink ends, and the new one comes this way.
-        let came = || match relay.conversations() {
-            all if all.iter().any(|one| one.path == "/usg/uplink" && one.open) => Ok(()),
-            all => Err(all.len()),
-        };
-        eventually_is("the uplink to go through nginx", PATIENCE, came).await?;
-        site.gateway
-            .wait_until_attached(&site.console, true)
-            .await?;
+        site.move_uplink(&front.to_string()).await?;
+        let came = |one: &Conversation| one.path == "/usg/uplink" && one.open;
+        ensure!(
+            relay.conversations().iter().any(came),
+            "the uplink does not go through nginx"
+        );
         Ok(Self {
             site,
             relay,
