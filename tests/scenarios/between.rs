@@ -8,6 +8,7 @@ mod evil;
 mod inspection;
 mod moving_names;
 mod offload;
+mod page;
 mod passthrough;
 mod proxies;
 mod site;
