@@ -59,6 +59,10 @@ pub fn spki(der: &[u8]) -> Result<&[u8], CertificateError> {
         .ok_or(CertificateError::Unreadable)
 }
 
+/// The alternative name (a URI) that marks the certificate of a gateway: whoever wants to speak with a server refuses it, though
+/// it comes from the server's own root and may hold the server's names. Without the mark a gateway could pass for its server.
+pub const GATEWAY_MARK: &str = "urn:umbra:gateway";
+
 /// What a certificate says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -106,6 +110,13 @@ pub(crate) enum AltName {
 }
 
 impl CertificateFacts {
+    /// Whether this is marked as a gateway's certificate.
+    pub fn is_gateway(&self) -> bool {
+        self.san
+            .iter()
+            .any(|name| name.strip_prefix("URI:") == Some(GATEWAY_MARK))
+    }
+
     /// Reads a certificate.
     ///
     /// # Errors

@@ -27,7 +27,8 @@ use super::{presented_chain, provider};
 use crate::alpn;
 
 /// How a device, or another client of the server, sets up TLS: the server must come from `trust`'s root, and is shown
-/// the certificate of `identity` if it asks for one. It is shown only after the server has been verified.
+/// the certificate of `identity` if it asks for one. It is shown only after the server has been verified. A gateway of the
+/// same root is refused.
 ///
 /// # Errors
 /// [`TrustError`] if one of the pinned roots can't be one.
@@ -51,7 +52,8 @@ pub fn uplink_config(
     trust: ServerTrust,
     dates: DatePolicy,
 ) -> Result<Arc<ClientConfig>, TrustError> {
-    device_config(Some(identity), trust, dates, alpn::UPLINK)
+    let verifier = Arc::new(ChainVerifier::new(trust, dates)?.or_gateway());
+    Ok(Arc::new(config(verifier, Some(identity), &[alpn::UPLINK])))
 }
 
 pub(super) fn config(

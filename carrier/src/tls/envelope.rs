@@ -43,13 +43,13 @@ pub fn envelope_config(
     trust: EnvelopeTrust,
     dates: DatePolicy,
 ) -> Result<Arc<ClientConfig>, TrustError> {
-    let pinned = ChainVerifier::new(trust.pinned, dates)?;
+    let pinned = ChainVerifier::new(trust.pinned, dates)?.or_gateway();
     let mut roots = trust.extra;
     roots.extend(trust.bundle.into_iter().filter(can_be_root));
     let others = if roots.is_empty() {
         None
     } else {
-        Some(ChainVerifier::new(ServerTrust::PinnedRoots(roots), dates)?)
+        Some(ChainVerifier::new(ServerTrust::PinnedRoots(roots), dates)?.or_gateway())
     };
     let verifier = Arc::new(Either { pinned, others });
     Ok(Arc::new(config(verifier, None, &[alpn::HTTP])))

@@ -68,6 +68,12 @@ pub enum TlsError {
         /// The certificate.
         subject: String,
     },
+    /// A gateway answers in the place of a server.
+    #[error("“{subject}” is the certificate of a gateway and can't be a server's")]
+    IsGateway {
+        /// The certificate.
+        subject: String,
+    },
     /// A signature in the chain is wrong.
     #[error("a signature in the certificate chain is wrong")]
     SignatureWrong,
@@ -183,6 +189,7 @@ impl TlsError {
             | Self::PathTooLong
             | Self::ChainTooLong { .. }
             | Self::EndIsCa { .. }
+            | Self::IsGateway { .. }
             | Self::SignatureWrong
             | Self::SignatureNotAccepted
             | Self::WrongPurpose { .. }

@@ -72,6 +72,8 @@ pub enum TrustError {
 pub(super) struct ChainVerifier {
     trust: ServerTrust,
     dates: DatePolicy,
+    /// Whether a gateway may answer.
+    gateways: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -88,8 +90,17 @@ impl ChainVerifier {
         Ok(Self {
             trust,
             dates,
+            gateways: false,
             algorithms: provider().signature_verification_algorithms,
         })
+    }
+
+    /// The same for a peer that may be a gateway.
+    pub(super) fn or_gateway(self) -> Self {
+        Self {
+            gateways: true,
+            ..self
+        }
     }
 
     pub(super) fn verify(
@@ -115,6 +126,11 @@ impl ChainVerifier {
         let chain = Chain::read(end, others)?;
         if chain.end.is_ca == Some(true) {
             return Err(TlsError::EndIsCa {
+                subject: chain.end.display_name(),
+            });
+        }
+        if chain.end.is_gateway() && !self.gateways {
+            return Err(TlsError::IsGateway {
                 subject: chain.end.display_name(),
             });
         }

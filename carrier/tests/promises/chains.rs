@@ -1,9 +1,13 @@
 //! Which chains a client takes for its server, and by which typed reason it refuses the others.
 
-use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, date_time_ymd,
+};
 use umbra_carrier::alpn;
-use umbra_carrier::tls::{DatePolicy, ServerTrust, TlsError, TrustError, device_config};
-use umbra_carrier::x509::sha256;
+use umbra_carrier::tls::{
+    DatePolicy, EnvelopeTrust, ServerTrust, TlsError, TrustError, device_config, envelope_config,
+};
+use umbra_carrier::x509::{GATEWAY_MARK, sha256};
 
 use crate::pki::*;
 
@@ -300,6 +304,25 @@ async fn a_ca_certificate_as_the_servers_own_is_refused_as_such() {
     let leaf = root.sign(&params);
     let error = refusal(&leaf, &[&root.der], root.trust()).await;
     assert!(matches!(error, TlsError::EndIsCa { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateways_certificate_of_the_servers_root_and_with_its_names_is_no_servers() {
+    let root = Authority::root("root");
+    let mut params = server_params(&["server.test"]);
+    let mark = SanType::URI(GATEWAY_MARK.try_into().unwrap());
+    params.subject_alt_names.push(mark);
+    let leaf = root.sign(&params);
+    for trust in [
+        root.trust(),
+        ServerTrust::RootFingerprint(sha256(&root.der)),
+    ] {
+        let error = refusal(&leaf, &[&root.der], trust).await;
+        assert!(matches!(error, TlsError::IsGateway { .. }), "{error:?}");
+    }
+    let envelope = EnvelopeTrust::pinned(root.trust());
+    let envelope = envelope_config(envelope, DatePolicy::Enforce).unwrap();
+    accepted(&leaf, &[&root.der], envelope, "server.test").await;
 }
 
 #[tokio::test(start_paused = true)]

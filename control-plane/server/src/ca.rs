@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use umbra_carrier::tls::{IdentityError, TlsIdentity};
-use umbra_carrier::x509::{CertificateError, CertificateFacts};
+use umbra_carrier::x509::{CertificateError, CertificateFacts, GATEWAY_MARK};
 use umbra_protocol::hello::TrustAnchors;
 use umbra_protocol::ids::{from_hex, to_hex};
 use umbra_protocol::ticket::TicketSigner;
@@ -109,7 +109,7 @@ impl Authority {
             certificate,
             root,
             key,
-        } = make_signed(&authority, hosts, now)?;
+        } = make_signed(&authority, hosts, Bearer::Gateway, now)?;
         Ok(Some(Issued {
             chain: to_pem("CERTIFICATE", &certificate) + &to_pem("CERTIFICATE", &root),
             key: Secret::new(key.serialize_pem()),
@@ -304,7 +304,7 @@ fn make_root(now: i64) -> Result<Zeroizing<String>, CaError> {
 
 /// A new server certificate signed by the root: chain, root and key as one PEM text.
 fn make_server(authority: &str, hosts: &[String], now: i64) -> Result<Zeroizing<String>, CaError> {
-    let made = make_signed(authority, hosts, now)?;
+    let made = make_signed(authority, hosts, Bearer::Server, now)?;
     Ok(one_text(&[&made.certificate, &made.root], &made.key))
 }
 
@@ -315,7 +315,20 @@ struct Made {
 }
 
 /// A new certificate for a server under these names, signed by the root.
-fn make_signed(authority: &str, hosts: &[String], now: i64) -> Result<Made, CaError> {
+/// Whose certificate it is going to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bearer {
+    Server,
+    /// Marked, so that nobody takes it for a server's.
+    Gateway,
+}
+
+fn make_signed(
+    authority: &str,
+    hosts: &[String],
+    bearer: Bearer,
+    now: i64,
+) -> Result<Made, CaError> {
     let unreadable = |_| rcgen::Error::CouldNotParseCertificate;
     let root = CertificateDer::from_pem_slice(authority.as_bytes()).map_err(unreadable)?;
     let root_key = PrivateKeyDer::from_pem_slice(authority.as_bytes())
@@ -334,6 +347,10 @@ fn make_signed(authority: &str, hosts: &[String], now: i64) -> Result<Made, CaEr
             Ok(address) => SanType::IpAddress(address),
             Err(_) => SanType::DnsName(host.as_str().try_into()?),
         });
+    }
+    if bearer == Bearer::Gateway {
+        let mark = SanType::URI(GATEWAY_MARK.try_into()?);
+        params.subject_alt_names.push(mark);
     }
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let certificate = params.signed_by(&key, &issuer)?.der().clone();
@@ -484,7 +501,8 @@ mod tests {
             authority.root_fingerprint
         );
         let facts = CertificateFacts::read(identity.certificate()).expect("readable");
-        assert_eq!(facts.san, names);
+        assert_eq!(facts.san[..2], names);
+        assert!(facts.is_gateway());
         assert_eq!(facts.is_ca, Some(false));
         assert_eq!(facts.may_be_server, Some(true));
         assert_eq!(facts.may_be_client, Some(false));
