@@ -83,30 +83,6 @@ async fn a_vnc_server_that_stays_silent_is_told_to_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_vnc_server_refuses_with_reaches_the_viewer_in_its_own_words() {
-    scenario(async |scratch| {
-        let world = World::start(scratch).await?;
-        world
-            .desktop
-            .set_manner(Manner::Refuse("locked for maintenance".into()));
-        // The greeting is all that the device understands of an unrestricted session, so the reason is the viewer's to show.
-        let mut shadow = world.shadow("in vain").await?;
-        let refused = shadow.view().await.err().context("the viewer was let in")?;
-        ensure!(
-            refused.to_string().contains("locked for maintenance"),
-            "{refused}"
-        );
-        let ended = shadow.ended().await?;
-        let record = world.console.ended_session(text(&ended, "session")).await?;
-        ensure!(!text(&record, "end_code").is_empty(), "{record}");
-        world.desktop.set_manner(Manner::Proper);
-        world.shadow("again").await?.view().await?.refresh().await?;
-        Ok(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_vnc_server_that_dies_in_the_middle_ends_the_session_on_record() {
     scenario(async |scratch| {
         let world = World::start(scratch).await?;

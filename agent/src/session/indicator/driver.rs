@@ -104,9 +104,9 @@ pub(in crate::session) async fn drive(shared: Weak<Shared>) {
                     }
                 }
             }
-            if !machine.is_running() {
-                running = None;
-            }
+        }
+        if !machine.is_running() {
+            running = None;
         }
         indicator.standing.send_replace(if machine.is_running() {
             Standing::Running
