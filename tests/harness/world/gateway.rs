@@ -111,6 +111,11 @@ impl<'s> Gateway<'s> {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// From now on devices are told to reach it here: something stands in front of it.
+    pub fn put_behind(&mut self, front: SocketAddr) {
+        self.config.front = Some(front);
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.config.name

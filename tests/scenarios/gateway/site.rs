@@ -61,7 +61,18 @@ impl<'s> Site<'s> {
         let mut config = DeviceConfig::with_desktop(&self.desktop);
         // Everything is on one machine: without this, a device whose gateway is gone would go to the server directly.
         config.set_text("system.remotemanager.connectorranking", "icg");
-        let mut device = Device::new(scratch, "device", config)?;
+        self.device_with(scratch, island, "device", config).await
+    }
+
+    /// The same with parameters of the scenario's own.
+    pub(super) async fn device_with(
+        &self,
+        scratch: &'s Scratch,
+        island: Option<&Island>,
+        folder: &str,
+        config: DeviceConfig,
+    ) -> anyhow::Result<(Device<'s>, String)> {
+        let mut device = Device::new(scratch, folder, config)?;
         if let Some(island) = island {
             device.put_on(island);
         }
