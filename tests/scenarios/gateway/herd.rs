@@ -97,10 +97,8 @@ impl Member {
             fingerprint: fingerprint.to_owned(),
             key: Secret::new(key),
         };
-        match client.ask(&request, PATIENCE).await? {
-            Response::Done { .. } => {}
-            other => bail!("{other:?}"),
-        }
+        let answer = client.ask(&request, PATIENCE).await?;
+        ensure!(matches!(answer, Response::Done { .. }), "{answer:?}");
         self.until("a link", |stage| stage == Stage::Online).await
     }
 }
