@@ -141,14 +141,14 @@ pub async fn nginx(
     let temporaries: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(temporary)
         .concat();
-    // The master may be root, whose folder the workers have to read.
+    // One process, so that none is left when it is killed; it stays the user that owns the folder.
     let user = if Uid::effective().is_root() {
         "user root root;\n"
     } else {
         ""
     };
     let whole = format!(
-        "{user}worker_processes 1;\npid {folder}/pid;\nerror_log stderr info;\nevents {{ worker_connections 512; }}\n\
+        "{user}master_process off;\npid {folder}/pid;\nerror_log stderr info;\nevents {{ worker_connections 512; }}\n\
          http {{\naccess_log {folder}/access.log;\n{temporaries}\n{site}\n}}\n",
         folder = folder.display()
     );
