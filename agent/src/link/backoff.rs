@@ -62,6 +62,12 @@ impl Backoff {
             .clamp(self.shortest, self.longest)
     }
 
+    /// Any wait between the shortest and this one, within the bounds.
+    pub fn anywhere_within(&mut self, wait: Duration) -> Duration {
+        let end = wait.min(self.longest).max(self.shortest);
+        self.random.between(self.shortest, end)
+    }
+
     /// A wait of about this length, so that many devices do not come back in the same moment.
     pub fn about(&mut self, wait: Duration) -> Duration {
         self.random.between(wait, wait + wait / 4)

@@ -37,6 +37,8 @@ const REGRETS_MAX: u32 = 4;
 const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Somebody else links with this identity: the two must not take turns every second.
 const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
+/// Devices that have lost their links together come back spread over this time.
+const HERD_SPREAD: Duration = Duration::from_secs(10);
 /// A connection that ends this soon after a refusal ends because of it.
 const REASON_HOLDS: Duration = Duration::from_secs(5);
 /// More open questions than sessions that could be waiting.
@@ -280,7 +282,11 @@ impl Machine {
 
     /// There is no link any more; the next attempt comes after a wait that fits the trouble.
     fn lost(&mut self, trouble: Trouble, now: Moment, out: &mut Vec<Output>) {
-        let usual = self.backoff.next_wait();
+        let mut usual = self.backoff.next_wait();
+        if matches!(self.state, State::Online(_)) {
+            // Whoever carried this link may have carried thousands, which have all lost it in this moment.
+            usual = self.backoff.anywhere_within(HERD_SPREAD);
+        }
         let superseded = trouble.code == RefusalCode::Superseded.as_str();
         let wait = match trouble.remedy {
             Remedy::Retry if superseded => self.backoff.about(SUPERSEDED_WAIT),
