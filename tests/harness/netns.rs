@@ -46,15 +46,39 @@ pub fn isolate() -> Result<(), NetError> {
     accepted(&command, &output)
 }
 
+/// What a long line does to packets, in each direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// Milliseconds that every packet takes.
+    pub delay: u32,
+    /// Milliseconds that it takes longer at most, each packet for itself: they overtake each other.
+    pub jitter: u32,
+    /// Percent of all packets that are lost.
+    pub loss: u32,
+    /// Bytes in a second.
+    pub rate: u32,
+}
+
 /// A network with a loopback of its own and one cable to the network that made it.
 pub struct Island {
     holder: Program,
     number: u8,
+    /// What carries the packets, where it is not the kernel.
+    _line: Option<Program>,
 }
 
 impl Island {
     /// Makes an island; `number` (1 to 250) tells the islands of a site apart.
     pub async fn new(scratch: &Scratch, number: u8) -> Result<Self, NetError> {
+        Self::make(scratch, number, None).await
+    }
+
+    /// The same at the end of a long line.
+    pub async fn far(scratch: &Scratch, number: u8, line: Line) -> Result<Self, NetError> {
+        Self::make(scratch, number, Some(line)).await
+    }
+
+    async fn make(scratch: &Scratch, number: u8, line: Option<Line>) -> Result<Self, NetError> {
         // The namespace lives as long as a process in it.
         let mut command = Command::new("unshare");
         command.args(["--net", "sleep", "infinity"]);
@@ -70,12 +94,24 @@ impl Island {
             },
         )
         .await?;
-        let island = Self { holder, number };
+        let mut island = Self {
+            holder,
+            number,
+            _line: None,
+        };
         let (site_end, own_end) = (island.site_end(), island.own_end());
         let pid = island.holder.pid().to_string();
-        let cable = ["link", "add", &site_end, "type", "veth", "peer", "name"];
-        let to = [own_end.as_str(), "netns", &pid];
-        tool(scratch, &mut ip(&[&cable[..], &to[..]].concat())).await?;
+        match line {
+            None => {
+                let cable = ["link", "add", &site_end, "type", "veth", "peer", "name"];
+                let to = [own_end.as_str(), "netns", &pid];
+                tool(scratch, &mut ip(&[&cable[..], &to[..]].concat())).await?;
+            }
+            Some(line) => {
+                let ends = [site_end.as_str(), own_end.as_str(), pid.as_str()];
+                island._line = Some(carry(scratch, number, &ends, line).await?);
+            }
+        }
         let address = |address: Ipv4Addr| format!("{address}/30");
         for words in [
             vec!["addr", "add", &address(island.site()), "dev", &site_end],
@@ -155,6 +191,26 @@ impl Island {
     fn own_end(&self) -> String {
         format!("own{}", self.number)
     }
+}
+
+/// Starts what carries packets between two TAP devices.
+async fn carry(
+    scratch: &Scratch,
+    number: u8,
+    ends: &[&str],
+    line: Line,
+) -> Result<Program, NetError> {
+    let mut command = Command::new("python3");
+    command
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/harness/tap_line.py"))
+        .args(ends)
+        .args(["--delay", &line.delay.to_string()])
+        .args(["--jitter", &line.jitter.to_string()])
+        .args(["--loss", &line.loss.to_string()])
+        .args(["--rate", &line.rate.to_string()]);
+    let mut program = Program::start(scratch, &format!("line-{number}"), &mut command)?;
+    program.wait_for_line("ready", PATIENCE).await?;
+    Ok(program)
 }
 
 /// The same command behind some words; its environment is kept, too.

@@ -2,10 +2,11 @@
 
 use anyhow::ensure;
 use serde_json::Value;
+use umbra_tests::eventually::eventually_is;
 use umbra_tests::fault_proxy::{Fault, FaultProxy};
-use umbra_tests::netns::{Island, isolate};
+use umbra_tests::netns::{Island, Line, isolate};
 use umbra_tests::scratch::scenario;
-use umbra_tests::world::DeviceConfig;
+use umbra_tests::world::{DeviceConfig, PATIENCE};
 
 use super::site::Site;
 
@@ -27,6 +28,52 @@ async fn a_pulled_cable_shows_at_both_ends_and_the_device_is_back_when_it_is_plu
         island.plug(scratch).await?;
         site.wait_for_way(&name, Some("icg")).await?;
         device.wait_until_online().await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn over_a_long_line_that_loses_and_shuffles_packets_a_device_is_taken_on_managed_and_seen() {
+    scenario(async |scratch| {
+        isolate()?;
+        let line = Line {
+            delay: 60,
+            jitter: 40,
+            loss: 3,
+            rate: 1_000_000,
+        };
+        let island = Island::far(scratch, 1, line).await?;
+        let site = Site::start_for(scratch, &island).await?;
+        let (_device, name) = site.device(scratch, Some(&island)).await?;
+        site.wait_for_way(&name, Some("icg")).await?;
+        let command = [
+            "devices",
+            "command",
+            "--wait",
+            &name,
+            "message",
+            "Far away.",
+        ];
+        let answer = site.console.tell(&command, "").await?;
+        ensure!(
+            answer.get("state").and_then(Value::as_str) == Some("done"),
+            "{answer}"
+        );
+        let mut shadow = site.console.shadow(&name, &["--reason", "far"]).await?;
+        let mut viewer = shadow.view().await?;
+        viewer.type_text("far").await?;
+        eventually_is("the keys to arrive", PATIENCE, || {
+            match site.desktop.typed().as_str() {
+                "far" => Ok(()),
+                other => Err(other.to_owned()),
+            }
+        })
+        .await?;
+        viewer.leave().await?;
+        shadow.ended().await?;
+        let (status, said) = shadow.finished().await?;
+        ensure!(status.success(), "{status}: {said}");
         Ok(())
     })
     .await;
