@@ -7,4 +7,5 @@ mod lines;
 mod metrics;
 mod site;
 mod thread;
+mod twins;
 mod ways;
