@@ -39,7 +39,7 @@ pub struct Keepalive {
 
 /// A byte stream over WebSocket.
 ///
-/// - Reading: `Ok(0)` after the other side's Close with code 1000; after any other code an error with [`Closed`] inside;
+/// - Reading: `Ok(0)` after the other side's Close with code 1000; after any other code an error with [`Closed`](super::Closed) inside;
 ///   `UnexpectedEof` where the stream below ended without a Close; `TimedOut` after silence (see [`Keepalive`], which
 ///   works only while somebody reads).
 /// - Writing: flush afterwards, as with any stream. After the other side's Close with code 1000, a last small write is
@@ -81,7 +81,7 @@ pub struct Closer {
 
 impl Closer {
     /// Lets the stream send a Close with this code and reason (cut to 123 bytes), wait two seconds at most for the
-    /// answer, and end. Who reads or writes it gets a [`Closed`] with `by_us`. It happens while somebody reads or writes;
+    /// answer, and end. Who reads or writes it gets a [`Closed`](super::Closed) with `by_us`. It happens while somebody reads or writes;
     /// the first call wins.
     pub fn close_with(&self, code: u16, reason: &str) {
         self.shared.ask_to_close(code, reason);
