@@ -212,7 +212,7 @@ impl Door {
                     stream,
                     certificate,
                     Origin::direct(peer, came),
-                    place,
+                    (place, None),
                     self.shutdown,
                 )
                 .await;

@@ -379,6 +379,24 @@ async fn more_devices_than_a_gateway_or_all_may_connect_are_turned_away() {
 }
 
 #[tokio::test]
+async fn a_device_that_was_just_taken_on_finds_room_for_its_link_at_the_limit() {
+    let site = Site::new().await;
+    let api = site.api().await;
+    let gateway = Gateway::new(&api, "dmz", json!({ "limit": 1 })).await;
+    let mut uplink = gateway.attached().await;
+    let device = Device::new("A1");
+    let key = api.key(json!({})).await;
+    let (number, door) = uplink.door("198.51.100.7").await;
+    let enrolling = device.connect_to(door, site.root()).await;
+    device.enrol_on(enrolling, &key).await.expect("taken on");
+    admitted(&mut uplink, number).await;
+    let (_, _link) = through(&site, &mut uplink, &device).await.expect("welcome");
+    let (second, _stream) = uplink.device_stream("198.51.100.8").await;
+    let refusal = dropped(&mut uplink, second).await;
+    assert_eq!(refusal.code, RefusalCode::ConnectionLimit);
+}
+
+#[tokio::test]
 async fn a_probe_says_that_a_way_works_and_leaves_the_link_in_place() {
     let site = Site::new().await;
     let api = site.api().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
@@ -44,9 +44,17 @@ pub struct Seat {
     pub streams: mpsc::Sender<oneshot::Sender<yamux::Stream>>,
 }
 
+impl Seat {
+    /// Gives the place back before the connection has ended: who only says farewell takes no room from whoever comes
+    /// next, which may be the same device.
+    fn leave(&self) {
+        self.gateway.unseat(self.stream);
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.gateway.unseat(self.stream);
+        self.leave();
     }
 }
 
@@ -119,17 +127,31 @@ async fn carry(device: &mut WebSocket, seat: &mut Seat) -> Result<(), Ending> {
     };
     match end {
         RelayEnd::Closed(End::A) => {
+            seat.leave();
             // Whether the server takes note is its own business; so it is with a device.
             let _ = timeout(FAREWELL, server.shutdown()).await;
             Ok(())
         }
         RelayEnd::Closed(End::B) if !server.get_ref().is_closed() => {
-            let _ = timeout(FAREWELL, device.shutdown()).await;
+            seat.leave();
+            part(device).await;
             Ok(())
         }
         RelayEnd::Failed(End::A) | RelayEnd::Idle => Ok(()),
         RelayEnd::Closed(End::B) | RelayEnd::Failed(End::B) => Err(lost(&mut seat.line).await),
     }
+}
+
+/// The server is done with the device in order. What the device still sends is read to its end: its own farewell stands
+/// behind it, and nothing else says that ours has arrived.
+async fn part(device: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let parting = async {
+        let (mut reader, mut writer) = tokio::io::split(device);
+        let mut unread = tokio::io::sink();
+        let _ = tokio::join!(writer.shutdown(), tokio::io::copy(&mut reader, &mut unread));
+    };
+    // A device that goes on sending is not waited for.
+    let _ = timeout(FAREWELL, parting).await;
 }
 
 async fn stream(seat: &mut Seat) -> Result<Compat<yamux::Stream>, Ending> {
@@ -151,5 +173,56 @@ async fn lost(line: &mut watch::Receiver<Line>) -> Ending {
             Line::Waiting | Line::Admitted => Ending::server_gone(),
         },
         Ok(Err(_)) | Err(_) => Ending::server_gone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_answers_the_close_is_let_go_at_once_whatever_it_said_before() {
+        let (mut device, near) = duplex(1_024);
+        let mut stream = ws::server_stream(near, Vec::new(), None);
+        let start = Instant::now();
+        let parted = tokio::spawn(async move {
+            part(&mut stream).await;
+            stream
+        });
+        let mut close = [0; 4];
+        device.read_exact(&mut close).await.unwrap();
+        assert_eq!(close, [0x88, 0x02, 0x03, 0xe8]);
+        // One byte that nobody needs any more, as the end of TLS is, then the answer.
+        device
+            .write_all(&[0x82, 0x81, 0, 0, 0, 0, b'x'])
+            .await
+            .unwrap();
+        device
+            .write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8])
+            .await
+            .unwrap();
+        parted.await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO, "it waited in vain");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_never_stops_sending_is_not_waited_for() {
+        let (mut device, near) = duplex(1_024);
+        let mut stream = ws::server_stream(near, Vec::new(), None);
+        tokio::spawn(async move {
+            loop {
+                let frame = [0x82, 0x81, 0, 0, 0, 0, b'x'];
+                if device.write_all(&frame).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        timeout(2 * FAREWELL, part(&mut stream))
+            .await
+            .expect("it gives up by itself");
     }
 }

@@ -6,6 +6,7 @@ use umbra_protocol::gateway::{Admit, DropStream, FromGateway, Limit, Rejected};
 use umbra_protocol::{Refusal, RefusalCode};
 
 use crate::lab::{Lab, Wanted, end_of, refused, root, talk, until, within};
+use crate::requests::bare_device;
 
 #[tokio::test]
 async fn a_devices_bytes_reach_the_server_and_come_back() {
@@ -146,6 +147,27 @@ async fn beyond_the_limit_devices_are_refused_and_the_server_hears_of_it() {
     server.say(umbra_protocol::link::Beat { number: 1 }).await;
     assert!(matches!(server.heard().await, FromGateway::Pong(_)));
     lab.device().await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_let_go_in_order_takes_no_room_while_it_says_farewell() {
+    let lab = Lab::start().await;
+    let mut server = lab.attached(0, Some(1)).await;
+    // As after an enrolment: the server ends the connection, and the device comes back for its link.
+    let mut enrolling = bare_device(&lab).await;
+    let mut carried = server.admitted().await;
+    carried.stream.write_all(b"enrolled").await.unwrap();
+    carried.stream.shutdown().await.unwrap();
+    let close = [0x88, 0x02, 0x03, 0xe8];
+    let mut heard = Vec::new();
+    while !heard.ends_with(&close) {
+        heard.push(within("the Close", enrolling.read_u8()).await.unwrap());
+    }
+    // It has answered nothing so far.
+    let mut back = lab.device().await;
+    let mut link = server.admitted().await;
+    talk(&mut back, &mut link.stream).await;
+    drop(enrolling);
 }
 
 #[tokio::test]

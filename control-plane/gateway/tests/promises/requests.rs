@@ -9,6 +9,21 @@ use crate::lab::{Lab, Outer, Wanted, http, refused, within};
 
 const UPGRADE: &str = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
+/// The upgrade that a device asks for, with a client that does nothing by itself.
+pub(crate) async fn bare_device(lab: &Lab) -> Outer {
+    let mut stream = lab.tls().await;
+    let request = format!(
+        "GET {PATH_ENDPOINT} HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Protocol: {SUBPROTOCOL_LINK}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("the answer", stream.read_u8()).await.unwrap());
+    }
+    assert_eq!(status(&String::from_utf8_lossy(&head)), "101");
+    stream
+}
+
 /// The answer to a request, until the connection ends.
 async fn asked(lab: &Lab, request: &str) -> String {
     let mut stream = lab.tls().await;

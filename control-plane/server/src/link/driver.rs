@@ -16,9 +16,9 @@ use umbra_protocol::first_auth::EXPORTER_LABEL;
 use umbra_protocol::link::Goodbye;
 use umbra_protocol::{DecodeError, FromDevice, FromServer, Refusal, RefusalCode, decode, encode};
 
-use super::Origin;
 use super::desk::Desk;
 use super::machine::{Closed, Input, Machine, Output};
+use super::{Origin, Seat};
 use crate::crowd::Place;
 use crate::hub::{Attachment, News};
 use crate::server::Server;
@@ -34,14 +34,14 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Devices come back spread over this many seconds after the server went down.
 const RETRY_AFTER_SHUTDOWN: u32 = 5;
 
-/// Serves one device from the end of its TLS handshake to the end of its connection; `place` is held until it is
-/// welcomed.
+/// Serves one device from the end of its TLS handshake to the end of its connection. Its place among the strangers is held
+/// until it is welcomed, its seat until its link is over.
 pub async fn serve<IO>(
     server: Arc<Server>,
     stream: TlsStream<IO>,
     certificate: CertificateDer<'static>,
     origin: Origin,
-    place: Place,
+    (place, seat): (Place, Option<Seat>),
     shutdown: Shutdown,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -68,6 +68,7 @@ pub async fn serve<IO>(
     };
     let closed = driver.run().await;
     tracing::debug!(?closed, "link over");
+    drop(seat);
     let Driver {
         desk,
         reader,

@@ -6,5 +6,7 @@ mod desk;
 pub mod driver;
 pub mod machine;
 mod origin;
+mod seats;
 
 pub use origin::{Origin, Via};
+pub use seats::{Seat, Seats};

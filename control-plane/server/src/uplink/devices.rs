@@ -13,7 +13,7 @@ use umbra_protocol::{Refusal, RefusalCode, limits};
 
 use super::connection::Stream;
 use crate::crowd::Crowd;
-use crate::link::{Origin, Via, driver};
+use crate::link::{Origin, Seat, Via, driver};
 use crate::serve::Tls;
 use crate::server::Server;
 use crate::shutdown::Shutdown;
@@ -36,8 +36,9 @@ pub(super) struct Reception {
 }
 
 impl Reception {
-    /// Serves one device. `full` says that there are more devices than this gateway, or all of them, may connect.
-    pub(super) async fn serve(self, mut stream: Stream, full: bool) {
+    /// Serves one device, for which a seat was taken. `full` says that there are more devices than this gateway, or all of
+    /// them, may connect.
+    pub(super) async fn serve(self, mut stream: Stream, seat: Seat, full: bool) {
         let came = Instant::now();
         let Some(head) = head(&mut stream).await else {
             tracing::debug!(gateway = self.gateway.name, "a stream without a head");
@@ -84,7 +85,7 @@ impl Reception {
                     stream,
                     certificate,
                     origin,
-                    place,
+                    (place, Some(seat)),
                     self.shutdown,
                 )
                 .await;

@@ -17,6 +17,7 @@ use super::machine::{Ending, Input, Machine, Output};
 use crate::audit::{self, Actor, Line};
 use crate::crowd::Crowd;
 use crate::gateways::{ForWhom, Order, end_code};
+use crate::link::Seats;
 use crate::random;
 use crate::serve::Tls;
 use crate::server::{Server, log_failure};
@@ -67,6 +68,7 @@ impl Uplink {
         let mut dialling: Option<Dialling> = None;
         let mut present: Option<Present> = None;
         let mut devices = JoinSet::new();
+        let seats = Seats::default();
         loop {
             while devices.try_join_next().is_some() {}
             let deadline = machine.deadline();
@@ -169,7 +171,8 @@ impl Uplink {
             if let Some(present) = present.as_mut().filter(|_| machine.is_up()) {
                 for stream in present.early.drain(..) {
                     let reception = self.reception(present.connection.words.clone());
-                    devices.spawn(reception.serve(stream, self.is_full(devices.len())));
+                    let full = self.is_full(seats.taken());
+                    devices.spawn(reception.serve(stream, seats.take(), full));
                 }
             }
         }
