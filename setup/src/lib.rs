@@ -9,12 +9,14 @@
 pub mod address;
 pub mod catalogue;
 pub mod event;
+pub mod machine;
 pub mod text;
 pub mod view;
 
 pub use catalogue::{Catalogue, Language};
 pub use event::{
-    Again, Address, Effect, Endpoint, Event, Found, Job, LogOnStage, Moment, Outcome, Plan, Progress,
-    Reached, Source, Stage, Start, TakenOn, Trust,
+    Address, Again, Effect, Endpoint, Event, Found, Job, LogOnStage, Moment, Outcome, Plan,
+    Progress, Reached, Source, Stage, Start, TakenOn, Trust,
 };
+pub use machine::{Machine, PROGRESS_VERSION, Rules, STICKS_EVERY};
 pub use view::{Action, Choice, Input, Item, Notice, State, Step, Tone, VIEW_VERSION, View};

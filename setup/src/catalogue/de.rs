@@ -38,7 +38,7 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     address_empty: "Geben Sie eine Adresse ein, oder wählen Sie eine aus der Liste.",
     address_bad_port: "Der Port hinter dem Doppelpunkt muss eine Zahl von 1 bis 65535 sein.",
     address_bad_host: "Das ist kein Hostname und keine IP-Adresse. Vergleichen Sie mit den Angaben Ihres Administrators.",
-    address_bad_letters: "Dieser Name enthält Zeichen außerhalb von a–z. Wenn das stimmt, geben Sie ihn in der Form ein, die mit xn-- beginnt.",
+    address_bad_letters: "Dieser Name enthält Zeichen außerhalb von a–z: {name}. Vergleichen Sie Buchstabe für Buchstabe; wenn er stimmt, geben Sie die Form ohne diese Zeichen ein.",
     address_bad_mail: "Das ist keine E-Mail-Adresse. Sie sieht so aus: sie@example.com.",
     resumed: "Die Einrichtung geht dort weiter, wo sie aufgehört hat.",
     not_stored: "Ihre Eingaben können auf diesem Gerät nicht aufbewahrt werden. Nach einem Stromausfall müssten Sie von vorn \

@@ -37,7 +37,7 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     address_empty: "Type an address, or choose one from the list.",
     address_bad_port: "The port after the colon must be a number from 1 to 65535.",
     address_bad_host: "This is not a host name or an IP address. Compare it with what your administrator gave you.",
-    address_bad_letters: "This name has letters outside a–z. If that is right, type it in its form that begins with xn--.",
+    address_bad_letters: "This name has letters outside a–z: {name}. Compare it letter by letter; if it is right, type the form without those letters.",
     address_bad_mail: "This is not an e-mail address. It looks like you@example.com.",
     resumed: "The setup goes on where it stopped.",
     not_stored: "What you enter can't be kept on this device. After a power cut you would have to begin again. {sentence}",

@@ -334,5 +334,5 @@ impl Catalogue {
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;
