@@ -1,14 +1,65 @@
 //! Looking after a gateway: its limit, its status for monitoring, a new certificate while it runs, and going down in order.
 
+use std::net::SocketAddr;
+use std::process::Command;
+
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use umbra_tests::eventually::{SOON, eventually, eventually_is};
-use umbra_tests::scratch::scenario;
+use umbra_tests::program::run;
+use umbra_tests::scratch::{Scratch, scenario};
 use umbra_tests::world::{DeviceConfig, PATIENCE};
+use umbra_tests::x11::installed;
 
 use super::metrics::Metrics;
 use super::site::Site;
+
+/// What OpenSSL says of whoever listens there, with the answer to what it is given to send.
+async fn s_client(
+    scratch: &Scratch,
+    address: SocketAddr,
+    more: &[&str],
+    input: &str,
+) -> anyhow::Result<String> {
+    let mut command = Command::new(installed("openssl")?);
+    command.args(["s_client", "-connect", &address.to_string()]);
+    command.args(more);
+    let output = run(scratch, "s_client", &mut command, input.as_bytes(), SOON).await?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The first certificate in a text.
+fn first_certificate(text: &str) -> anyhow::Result<&str> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let begin = text.find("-----BEGIN CERTIFICATE-----");
+    let rest = &text[begin.context("no certificate")?..];
+    Ok(&rest[..rest.find(END).context("half a certificate")? + END.len()])
+}
+
+/// Whether a new connection is shown the first certificate of this file.
+async fn shows(site: &Site<'_>, scratch: &Scratch, chain: &str) -> anyhow::Result<bool> {
+    let said = s_client(scratch, site.gateway.external(), &[], "").await?;
+    let shown = first_certificate(&said).with_context(|| said.clone())?;
+    Ok(shown == first_certificate(chain)?)
+}
+
+/// Waits until `check-status` says this word, which it works out every thirty seconds.
+async fn wait_for_status(site: &Site<'_>, scratch: &Scratch, word: &str) -> anyhow::Result<()> {
+    let address = site.gateway.external();
+    let request =
+        format!("GET /usg/check-status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let expected = format!("{{\"status\":\"{word}\"}}");
+    let probe = || async {
+        let answer = s_client(scratch, address, &["-quiet"], &request).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        match answer.ends_with(&expected) {
+            true => Ok(()),
+            false => Err(answer),
+        }
+    };
+    Ok(eventually(&format!("the status to be {word}"), PATIENCE, probe).await?)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_its_limit_a_gateway_turns_devices_away_with_the_fields_words_until_there_is_room() {
@@ -86,6 +137,9 @@ async fn a_new_certificate_is_taken_over_without_dropping_anybody_and_a_wrong_on
         let mut site = Site::start(scratch).await?;
         let (_device, name) = site.device(scratch, None).await?;
         site.wait_for_way(&name, Some("icg")).await?;
+        let chain = site.gateway.keystore().join("chain.pem");
+        let first = std::fs::read_to_string(&chain)?;
+        ensure!(shows(&site, scratch, &first).await?, "another certificate");
         let metrics = site.gateway.metrics();
         // The connection over which it was taken on has ended, too.
         let alone = || async {
@@ -120,6 +174,11 @@ async fn a_new_certificate_is_taken_over_without_dropping_anybody_and_a_wrong_on
             after.get("umbra_gateway_devices") == 1.0
                 && after.get(connections) == before.get(connections),
             "somebody was dropped: {before:?} became {after:?}"
+        );
+        let second = std::fs::read_to_string(&chain)?;
+        ensure!(
+            shows(&site, scratch, &second).await? && !shows(&site, scratch, &first).await?,
+            "newcomers are not shown the new certificate"
         );
         Ok(())
     })
@@ -166,6 +225,7 @@ async fn monitoring_sees_a_gateway_without_a_server_as_a_warning_and_gets_no_dev
             status.get("code").and_then(Value::as_str) == Some("no_server"),
             "{status}"
         );
+        wait_for_status(&site, scratch, "warn").await?;
         site.server.start_again().await?;
         site.wait_for_way(&name, Some("icg")).await?;
         eventually_is("the gateway to live", SOON, || {

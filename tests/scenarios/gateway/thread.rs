@@ -78,13 +78,15 @@ async fn a_device_is_managed_through_the_gateway_as_it_is_directly() {
         site.console
             .tell(&["devices", "settings", &name, setting], "")
             .await?;
-        let get = ["registry", "get", "network.vncserver.remoteinput"];
+        let name = "network.vncserver.remoteinput";
+        let get = ["registry", "get", name, "--json"];
         umbra_tests::eventually::eventually("the setting to arrive", SOON, || async {
-            let value = device.tell(&get, "").await.map_err(|e| e.to_string())?;
-            if value.contains("false") {
+            let said = device.tell(&get, "").await.map_err(|e| e.to_string())?;
+            let entries: Value = serde_json::from_str(&said).map_err(|e| e.to_string())?;
+            if entries.pointer("/0/value") == Some(&Value::Bool(false)) {
                 Ok(())
             } else {
-                Err(value)
+                Err(said)
             }
         })
         .await?;
