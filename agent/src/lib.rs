@@ -20,8 +20,10 @@ pub mod status;
 pub mod facts;
 pub mod identity;
 
-// To whom it belongs.
+// To whom it belongs: where to look, what answers there, and being taken on.
+pub mod discovery;
 pub mod enrolment;
+pub mod reach;
 
 // The way to its server.
 pub mod link;

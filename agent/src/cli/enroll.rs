@@ -9,14 +9,14 @@ use umbra_carrier::tls::DatePolicy;
 use umbra_protocol::credentials::Credentials;
 use umbra_protocol::first_auth::FirstAuthKey;
 use umbra_protocol::hello::Intent;
-use umbra_protocol::{Fingerprint, Remedy, Secret};
+use umbra_protocol::{Remedy, Secret};
 use zeroize::Zeroizing;
 
 use super::{Problem, agent, offline, tell};
 use crate::clock::Clock;
-use crate::control::Request;
+use crate::control::{Request, TrustGiven};
 use crate::enrolment::driver::Applicant;
-use crate::enrolment::{self, EnrolRequest, Enrolled, Step};
+use crate::enrolment::{self, EnrolRequest, Enrolled, Step, Trust};
 use crate::exit::Exit;
 use crate::files::{self, Files};
 use crate::link::Network;
@@ -77,10 +77,7 @@ pub(super) async fn run(
     let usage = |error: &dyn std::error::Error| Problem::of(Exit::Usage, error);
     let request = EnrolRequest {
         address: HostPort::parse(&given.address, SERVER_PORT).map_err(|error| usage(&error))?,
-        fingerprint: given
-            .fingerprint
-            .parse::<Fingerprint>()
-            .map_err(|error| usage(&error))?,
+        trust: Trust::Fingerprint(given.fingerprint.parse().map_err(|error| usage(&error))?),
         key: FirstAuthKey::parse(given.key.reveal()).map_err(|error| usage(&error))?,
     };
     match agent(paths).await? {
@@ -96,7 +93,7 @@ pub(super) async fn run(
                 client,
                 &Request::Enrol {
                     address,
-                    fingerprint,
+                    trust: TrustGiven::Fingerprint(fingerprint),
                     key,
                 },
                 out,
@@ -189,6 +186,7 @@ async fn here(request: &EnrolRequest, paths: &Paths, out: &mut dyn Write) -> Res
         } else {
             DatePolicy::Ignore
         },
+        require_fingerprint: snapshot.require_fingerprint,
     };
     let mut steps = Vec::new();
     let enrolled =

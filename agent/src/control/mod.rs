@@ -8,12 +8,13 @@ pub mod wire;
 
 use tokio::sync::{mpsc, oneshot};
 use umbra_carrier::address::HostPort;
-use umbra_protocol::Fingerprint;
 use umbra_protocol::first_auth::FirstAuthKey;
 use umbra_protocol::ids::SessionId;
 
+use crate::enrolment::Trust;
+
 pub use server::{Context, ControlError, Listening, bind};
-pub use wire::{ErrorCode, Failure, Request, Response};
+pub use wire::{ErrorCode, Failure, Request, Response, TrustGiven};
 
 /// How many actions may wait for the agent's main loop.
 pub const ACTIONS_WAITING: usize = 16;
@@ -29,8 +30,8 @@ pub enum Action {
     Enrol {
         /// Where it is.
         address: HostPort,
-        /// SHA-256 of its root certificate.
-        fingerprint: Fingerprint,
+        /// What makes it trustworthy.
+        trust: Trust,
         /// The first-authentication key.
         key: FirstAuthKey,
         /// For the answer.

@@ -76,7 +76,7 @@ mod tests {
             Request::RegistryReset { name: name() },
             Request::Enrol {
                 address: name(),
-                fingerprint: name(),
+                trust: crate::control::TrustGiven::Fingerprint(name()),
                 key: secret(),
             },
             Request::Leave {},

@@ -19,6 +19,7 @@ use umbra_protocol::first_auth::FirstAuthKey;
 
 use super::wire::{ErrorCode, Failure, REQUEST_MAX, Request, Response};
 use super::{Action, Outcome, rights};
+use crate::enrolment::Trust;
 use crate::files::{self, FileError};
 use crate::paths::Paths;
 use crate::registry::{Registry, RegistryError};
@@ -346,18 +347,18 @@ async fn answer(context: &Context, request: Request) -> Response {
         Request::RegistryReset { name } => changed(context.registry.reset(&name)),
         Request::Enrol {
             address,
-            fingerprint,
+            trust,
             key,
         } => {
             match (
                 HostPort::parse(&address, SERVER_PORT),
-                fingerprint.parse(),
+                Trust::of(&trust),
                 FirstAuthKey::parse(key.reveal()),
             ) {
-                (Ok(address), Ok(fingerprint), Ok(key)) => {
+                (Ok(address), Ok(trust), Ok(key)) => {
                     act(context, |reply| Action::Enrol {
                         address,
-                        fingerprint,
+                        trust,
                         key,
                         reply,
                     })

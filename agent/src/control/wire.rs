@@ -49,8 +49,8 @@ pub enum Request {
     Enrol {
         /// `HOST` or `HOST:PORT`.
         address: String,
-        /// The root's fingerprint.
-        fingerprint: String,
+        /// What makes the server trustworthy.
+        trust: TrustGiven,
         /// First-authentication key.
         key: Secret,
     },
@@ -68,6 +68,16 @@ pub enum Request {
         /// Which session.
         session: SessionId,
     },
+}
+
+/// What makes a server trustworthy, as it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustGiven {
+    /// SHA-256 of its root certificate, as a person types it.
+    Fingerprint(String),
+    /// A public certification authority, and then the first-authentication key.
+    PublicCa,
 }
 
 impl Request {
@@ -193,7 +203,7 @@ mod tests {
         };
         let enrol = Request::Enrol {
             address: "h".into(),
-            fingerprint: "f".into(),
+            trust: TrustGiven::Fingerprint("f".into()),
             key: Secret::new("hunter2"),
         };
         assert!(!format!("{set:?} {enrol:?}").contains("hunter2"));

@@ -139,7 +139,7 @@ fn approach(
         tls: device_config(None, trust.clone(), dates, alpn::CONTROL_LINK).ok()?,
         trust,
         dates,
-        server,
+        server: Some(server),
         label: "doctor".to_owned(),
         names,
     })

@@ -1,18 +1,20 @@
 //! Enrolment over the network: TCP, TLS to the root that a person vouched for, proofs, and the result on the disk. Neither the
 //! device's certificate nor anything made from the key leaves before the server's root has the full fingerprint.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use umbra_carrier::address::HostPort;
 use umbra_carrier::alpn;
 use umbra_carrier::dial::DialError;
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
 use umbra_carrier::tls::{
-    self, DatePolicy, HostKind, ServerTrust, TlsError, TlsIdentity, TrustError, device_config,
-    probe_kind,
+    self, DatePolicy, HostKind, PublicRoots, ServerTrust, TlsError, TlsIdentity, TrustError,
+    device_config, probe_kind,
 };
 use umbra_protocol::enrolment::ConnectorKind;
+use umbra_protocol::fingerprint::FingerprintError;
 use umbra_protocol::first_auth::{EXPORTER_LABEL, FirstAuthKey};
 use umbra_protocol::hello::Hello;
 use umbra_protocol::ids::ServerRoot;
@@ -23,6 +25,7 @@ use umbra_protocol::{
 
 use super::machine::{Candidate, ConversationError, ExpectChallenge};
 use super::{Enrolled, EnrolmentError};
+use crate::control::TrustGiven;
 use crate::files::Files;
 use crate::link::approach::{ApproachError, Stream, comes_from_elsewhere, names_of};
 use crate::link::trouble::sentence;
@@ -37,10 +40,41 @@ const LOOK: Duration = Duration::from_secs(5);
 pub struct EnrolRequest {
     /// Where the server is.
     pub address: HostPort,
-    /// SHA-256 of its root certificate, in full.
-    pub fingerprint: Fingerprint,
+    /// What makes it trustworthy.
+    pub trust: Trust,
     /// The first-authentication key.
     pub key: FirstAuthKey,
+}
+
+/// What makes a server trustworthy before it has proven that it knows the first-authentication key. That proof is asked for in
+/// any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// SHA-256 of its root certificate, in full.
+    Fingerprint(Fingerprint),
+    /// A public certification authority vouches for the address.
+    PublicCa,
+}
+
+impl Trust {
+    /// Reads what was given.
+    ///
+    /// # Errors
+    /// What is wrong with the fingerprint.
+    pub fn of(given: &TrustGiven) -> Result<Self, FingerprintError> {
+        match given {
+            TrustGiven::Fingerprint(text) => text.parse().map(Self::Fingerprint),
+            TrustGiven::PublicCa => Ok(Self::PublicCa),
+        }
+    }
+
+    /// As it is said to the running agent.
+    pub fn given(&self) -> TrustGiven {
+        match self {
+            Self::Fingerprint(fingerprint) => TrustGiven::Fingerprint(fingerprint.to_string()),
+            Self::PublicCa => TrustGiven::PublicCa,
+        }
+    }
 }
 
 /// What the device brings.
@@ -58,6 +92,8 @@ pub struct Applicant<'a> {
     pub network: Network,
     /// Whether this device's clock can judge certificates.
     pub dates: DatePolicy,
+    /// Whether a public authority's word is not enough on this device.
+    pub require_fingerprint: bool,
 }
 
 /// How far it is, for the person who waits.
@@ -104,6 +140,24 @@ pub enum EnrolError {
         #[source]
         source: TlsError,
     },
+    /// No public authority vouches for what answers.
+    #[error("no public certification authority vouches for {address}")]
+    NotPublic {
+        /// Where it was looked for.
+        address: HostPort,
+        /// Why not.
+        #[source]
+        source: TlsError,
+    },
+    /// A fingerprint has to be given on this device, and none was.
+    #[error(
+        "this device takes no server on the word of a public certification authority: the fingerprint of its root certificate \
+         has to be given"
+    )]
+    FingerprintRequired,
+    /// The server's roots are not those that its own certificate comes from.
+    #[error("the server named root certificates that its own certificate does not come from")]
+    OtherRoots(#[source] TlsError),
     /// The server took too long.
     #[error("the server did not answer in time")]
     TimedOut,
@@ -160,13 +214,15 @@ impl EnrolError {
                 TlsKind::Dates => "certificate_dates",
                 TlsKind::Other => "tls",
             },
+            Self::NotPublic { .. } => "not_public",
+            Self::FingerprintRequired => "fingerprint_required",
             Self::TimedOut => "timed_out",
             Self::Lost(_) | Self::Closed => "connection_lost",
             Self::Unreadable(_) => "malformed",
             Self::Conversation(ConversationError::Refused(refusal)) => refusal.code.as_str(),
             Self::Conversation(ConversationError::ServerNotProven) => "server_not_proven",
             Self::Conversation(ConversationError::Protocol(_)) => "protocol",
-            Self::Anchors(_) | Self::AnchorsUnreadable => "bad_roots",
+            Self::Anchors(_) | Self::AnchorsUnreadable | Self::OtherRoots(_) => "bad_roots",
             Self::Store(_) => "not_stored",
         }
     }
@@ -183,12 +239,15 @@ impl EnrolError {
             Self::Tls { source, .. } if source.concerns_certificates() => Remedy::AskPerson,
             Self::Tls { .. } => Remedy::Retry,
             Self::Conversation(ConversationError::Refused(refusal)) => refusal.code.remedy(),
-            Self::Unreadable(_)
+            Self::NotPublic { .. }
+            | Self::FingerprintRequired
+            | Self::Unreadable(_)
             | Self::Conversation(
                 ConversationError::ServerNotProven | ConversationError::Protocol(_),
             )
             | Self::Anchors(_)
             | Self::AnchorsUnreadable
+            | Self::OtherRoots(_)
             | Self::Store(_) => Remedy::AskPerson,
         }
     }
@@ -204,13 +263,16 @@ impl EnrolError {
                 let told = refusal.sentence.trim_end_matches('.');
                 format!("The server refused: {told}.")
             }
-            Self::TimedOut
+            Self::NotPublic { .. }
+            | Self::FingerprintRequired
+            | Self::TimedOut
             | Self::Lost(_)
             | Self::Closed
             | Self::Unreadable(_)
             | Self::Conversation(_)
             | Self::Anchors(_)
             | Self::AnchorsUnreadable
+            | Self::OtherRoots(_)
             | Self::Store(_) => sentence(self),
         };
         match self.advice() {
@@ -254,12 +316,20 @@ impl EnrolError {
                 "Free some space or repair the disk, then enrol again with the same key: the server gives this device the \
                  same answer.",
             ),
+            Self::NotPublic { .. } => Some(
+                "Nothing was sent to it. It can be trusted by the fingerprint of its root certificate: ask your administrator for \
+                 that.",
+            ),
+            Self::FingerprintRequired => {
+                Some("Nothing was sent. Ask your administrator for the fingerprint.")
+            }
             Self::Unreadable(_)
             | Self::Conversation(
                 ConversationError::ServerNotProven | ConversationError::Protocol(_),
             )
             | Self::Anchors(_)
-            | Self::AnchorsUnreadable => None,
+            | Self::AnchorsUnreadable
+            | Self::OtherRoots(_) => None,
         }
     }
 }
@@ -303,9 +373,13 @@ pub async fn enroll(
     files: &Files,
     mut progress: impl FnMut(Step),
 ) -> Result<Enrolled, EnrolError> {
+    if applicant.require_fingerprint && request.trust == Trust::PublicCa {
+        return Err(EnrolError::FingerprintRequired);
+    }
     progress(Step::Connecting);
     let (stream, way) = connect(request, &applicant).await?;
     let server_names = names_of(&stream);
+    let presented = tls::presented_chain(stream.get_ref().1);
     progress(Step::Proving);
     let answer = converse(request, &applicant, stream).await?;
     progress(Step::Storing);
@@ -326,11 +400,15 @@ pub async fn enroll(
     // Roots that can't be pinned would make a device that never comes back.
     device_config(
         Some(applicant.identity),
-        ServerTrust::PinnedRoots(roots),
+        ServerTrust::PinnedRoots(roots.clone()),
         applicant.dates,
         alpn::CONTROL_LINK,
     )
     .map_err(EnrolError::Anchors)?;
+    // Nor would roots that are not this very server's.
+    if request.trust == Trust::PublicCa {
+        comes_from(&presented, roots, &enrolled, &applicant)?;
+    }
     enrolled.store(paths, files).map_err(EnrolError::Store)?;
     Ok(enrolled)
 }
@@ -340,42 +418,92 @@ async fn connect(
     request: &EnrolRequest,
     applicant: &Applicant<'_>,
 ) -> Result<(Stream, Way), EnrolError> {
-    let trust = ServerTrust::RootFingerprint(*request.fingerprint.as_bytes());
-    let tls = device_config(
-        Some(applicant.identity),
-        trust.clone(),
-        applicant.dates,
-        alpn::CONTROL_LINK,
-    )
-    .map_err(EnrolError::Anchors)?;
-    let approach = Approach {
-        network: applicant.network.clone(),
-        tls,
-        trust,
-        dates: applicant.dates,
-        server: ServerRoot::from_bytes(*request.fingerprint.as_bytes()),
-        label: applicant.hello.device.unit_id.to_string(),
-        // Nothing is known yet but the root. That it is the server is proven by the first-authentication key, which nobody else
-        // knows, for this very connection.
-        names: Vec::new(),
+    let authorities = applicant
+        .network
+        .public_roots()
+        .map_err(EnrolError::Network)?;
+    let trust = match &request.trust {
+        Trust::Fingerprint(root) => ServerTrust::RootFingerprint(*root.as_bytes()),
+        Trust::PublicCa => ServerTrust::PublicCa(authorities),
+    };
+    let approach = |inside: ServerTrust| {
+        let tls = device_config(
+            Some(applicant.identity),
+            inside,
+            applicant.dates,
+            alpn::CONTROL_LINK,
+        );
+        tls.map(|tls| Approach {
+            network: applicant.network.clone(),
+            tls,
+            trust: trust.clone(),
+            dates: applicant.dates,
+            server: match &request.trust {
+                Trust::Fingerprint(root) => Some(ServerRoot::from_bytes(*root.as_bytes())),
+                Trust::PublicCa => None,
+            },
+            label: applicant.hello.device.unit_id.to_string(),
+            // Nothing is known yet but the root. That it is the server is proven by the first-authentication key, which nobody
+            // else knows, for this very connection.
+            names: Vec::new(),
+        })
+        .map_err(EnrolError::Anchors)
     };
     let mut way = Way {
         kind: ConnectorKind::Ums,
         address: request.address.clone(),
         roots: Vec::new(),
     };
-    let failed = match approach.connect(&way, applicant.connect_timeout).await {
+    let connect_timeout = applicant.connect_timeout;
+    let failed = match approach(trust.clone())?
+        .connect(&way, connect_timeout)
+        .await
+    {
         Ok(stream) => return Ok((stream, way)),
         Err(error) => error,
     };
     if matches!(failed, ApproachError::Server(_)) && is_gateway(request, applicant).await {
         way.kind = ConnectorKind::Icg;
-        return match approach.connect(&way, applicant.connect_timeout).await {
+        // A public authority vouches for the gateway alone: nobody outside knows the server behind it. It has to prove that it knows
+        // the key, for this very connection, before anything that it says is believed.
+        let inside = match &request.trust {
+            Trust::Fingerprint(_) => trust.clone(),
+            Trust::PublicCa => ServerTrust::Unproven,
+        };
+        return match approach(inside)?.connect(&way, connect_timeout).await {
             Ok(stream) => Ok((stream, way)),
             Err(error) => Err(refused(request, error)),
         };
     }
     Err(refused(request, failed))
+}
+
+/// Whether the certificates that the server presented come from the roots that it named: otherwise the device would never find its
+/// way back to it.
+fn comes_from(
+    presented: &[CertificateDer<'static>],
+    roots: Vec<CertificateDer<'static>>,
+    enrolled: &Enrolled,
+    applicant: &Applicant<'_>,
+) -> Result<(), EnrolError> {
+    let name = match enrolled.kind {
+        ConnectorKind::Ums => enrolled.host.as_str(),
+        ConnectorKind::Icg => enrolled
+            .server_names
+            .first()
+            .map_or(enrolled.host.as_str(), String::as_str),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
+    tls::vouched_for(
+        presented,
+        &PublicRoots::of_certificates(&roots),
+        &name.replace('*', "server"),
+        applicant.dates,
+        now,
+    )
+    .map(|_| ())
+    .map_err(EnrolError::OtherRoots)
 }
 
 /// Whether what answers there is no server, but may be a gateway. Nothing of the device is sent.
@@ -394,7 +522,17 @@ async fn is_gateway(request: &EnrolRequest, applicant: &Applicant<'_>) -> bool {
 
 fn refused(request: &EnrolRequest, error: ApproachError) -> EnrolError {
     let address = request.address.clone();
+    let public = request.trust == Trust::PublicCa;
     match error {
+        ApproachError::Server(source) | ApproachError::Dial(DialError::Tls(source))
+            if public
+                && matches!(
+                    source,
+                    TlsError::UnknownRoot | TlsError::IssuerMissing { .. }
+                ) =>
+        {
+            EnrolError::NotPublic { address, source }
+        }
         ApproachError::Server(source) => EnrolError::Tls { address, source },
         ApproachError::Trust(source) => EnrolError::Anchors(source),
         ApproachError::Settings(trouble) => EnrolError::Network(trouble),

@@ -19,7 +19,7 @@ use crate::link::{Way, Ways};
 use crate::paths::Paths;
 use crate::registry::{Gateways, Manager, Ranking};
 
-pub use driver::{EnrolError, EnrolRequest, Step, enroll};
+pub use driver::{EnrolError, EnrolRequest, Step, Trust, enroll};
 
 /// Larger than any enrolment: 16 roots of 16 KiB and the rest.
 const FILE_MAX: usize = 1024 * 1024;

@@ -54,8 +54,8 @@ pub struct Approach {
     pub trust: ServerTrust,
     /// Whether dates in certificates count.
     pub dates: DatePolicy,
-    /// The server's root, by which a gateway knows which server is meant.
-    pub server: ServerRoot,
+    /// The server's root, by which a gateway knows which server is meant; without it, any server will do.
+    pub server: Option<ServerRoot>,
     /// What the device calls itself in a gateway's log.
     pub label: String,
     /// The names that the server's certificate may be for when it is not connected to by its own address. Without any, its own
@@ -157,16 +157,13 @@ impl Approach {
         way: &Way,
         deadline: Duration,
     ) -> Result<GatewayStream, ApproachError> {
-        let headers = vec![
-            (
-                gateway::HEADER_SERVER.to_owned(),
-                self.server.to_string().into(),
-            ),
-            (
-                gateway::HEADER_DEVICE.to_owned(),
-                gateway::label(&self.label).into(),
-            ),
-        ];
+        let mut headers = vec![(
+            gateway::HEADER_DEVICE.to_owned(),
+            gateway::label(&self.label).into(),
+        )];
+        if let Some(server) = self.server {
+            headers.push((gateway::HEADER_SERVER.to_owned(), server.to_string().into()));
+        }
         self.gateway(
             way,
             gateway::PATH_ENDPOINT,
@@ -230,6 +227,7 @@ impl Approach {
             pinned: self.trust.clone(),
             extra,
             bundle: authorities.public,
+            public: authorities.built_in,
         };
         let envelope = envelope_config(trust, self.dates).map_err(ApproachError::Trust)?;
         let target = WsTarget {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use umbra_carrier::dial::Dialer;
 use umbra_carrier::proxy::{Credentials, NoProxy, ProxySettings};
-use umbra_carrier::tls::certificates_from_pem;
+use umbra_carrier::tls::{PublicRoots, certificates_from_pem};
 use umbra_carrier::ws::Keepalive;
 use umbra_protocol::Secret;
 
@@ -48,7 +48,7 @@ pub struct NetworkSettings {
     pub proxy: ProxyChoice,
     /// PEM file with the roots of whoever opens TLS on the way; empty for none.
     pub ca_file: String,
-    /// PEM file with public roots; empty for none.
+    /// PEM file with public roots; empty for those that are built in.
     pub bundle_file: String,
     /// After so much silence a WebSocket is pinged.
     pub ping: Duration,
@@ -97,6 +97,20 @@ impl Network {
         Ok(Authorities {
             opening: read(&self.ca_file, "umbra.proxy.ca_file")?,
             public: read(&self.bundle_file, "umbra.icg.bundle_file")?,
+            built_in: self.bundle_file.is_empty().then(PublicRoots::built_in),
+        })
+    }
+
+    /// The public certification authorities that count on this device: those that are built in, or those of the image's maker in
+    /// their place.
+    ///
+    /// # Errors
+    /// Where that file can't be used.
+    pub fn public_roots(&self) -> Result<PublicRoots, Trouble> {
+        let authorities = self.authorities()?;
+        Ok(match authorities.built_in {
+            Some(built_in) => built_in,
+            None => PublicRoots::of_certificates(&authorities.public),
         })
     }
 }
@@ -105,6 +119,8 @@ impl Network {
 pub(super) struct Authorities {
     pub(super) opening: Vec<CertificateDer<'static>>,
     pub(super) public: Vec<CertificateDer<'static>>,
+    /// Those that are built in, where nothing is named in their place.
+    pub(super) built_in: Option<PublicRoots>,
 }
 
 fn proxy(choice: &ProxyChoice) -> Result<ProxySettings, Trouble> {

@@ -21,7 +21,8 @@ use umbra_protocol::settings::Value;
 pub use docs::markdown;
 pub use kind::{Kind, Upstream};
 pub use snapshot::{
-    Consent, Gateways, Indicator, Manager, Ranking, SessionLimits, Snapshot, Unattended, Vnc,
+    Consent, DiscoverySettings, Gateways, Indicator, Manager, Ranking, SessionLimits, Snapshot,
+    Unattended, Vnc,
 };
 pub use table::{Parameter, Source, TABLE, Who};
 

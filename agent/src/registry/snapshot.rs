@@ -21,6 +21,10 @@ pub struct Snapshot {
     pub manager: Manager,
     /// The way out of the device's network.
     pub network: NetworkSettings,
+    /// Where a device without a server looks for one.
+    pub discovery: DiscoverySettings,
+    /// Whether a fingerprint has to be given to be taken on.
+    pub require_fingerprint: bool,
     /// Limits of sessions.
     pub session: SessionLimits,
     /// The question to the person at the device.
@@ -125,6 +129,17 @@ pub struct Manager {
     pub reconnect_interval: Duration,
     /// How long one attempt may take.
     pub connect_timeout: Duration,
+}
+
+/// Where a device without a server looks for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoverySettings {
+    /// Whether DNS is asked.
+    pub dns: bool,
+    /// Whether leases are read.
+    pub dhcp: bool,
+    /// The domain that is asked for; empty means the network's search domains.
+    pub domain: String,
 }
 
 /// Limits of sessions.
@@ -332,6 +347,12 @@ impl Values<'_> {
                 connect_timeout: self.seconds("system.remotemanager.connect_timeout"),
             },
             network: self.network(),
+            discovery: DiscoverySettings {
+                dns: self.bool("umbra.discovery.dns"),
+                dhcp: self.bool("umbra.discovery.dhcp"),
+                domain: self.text("umbra.discovery.domain"),
+            },
+            require_fingerprint: self.bool("umbra.enrolment.require_fingerprint"),
             session: SessionLimits {
                 idle: self.limit("umbra.session.idle_limit"),
                 total: self.limit("umbra.session.total_limit"),

@@ -269,8 +269,38 @@ pub static TABLE: &[Parameter] = &[
         Kind::File,
         Text(""),
         LocalOnly,
-        "File with public root certificates (PEM) that a gateway's own certificate may come from as well; empty for none. The \
-         server behind the gateway is checked against its pinned root in any case.",
+        "File with the public root certificates (PEM) that count in place of Mozilla's, which are built in and count while this \
+         is empty. A gateway's own certificate may come from them, and a server's at the first contact when no fingerprint is \
+         given; afterwards the server is checked against its pinned root in any case.",
+    ),
+    ours(
+        "umbra.enrolment.require_fingerprint",
+        Kind::Bool,
+        Bool(false),
+        LocalOnly,
+        "When on, a server is never taken on the word of a public certification authority: the fingerprint of its root \
+         certificate has to be given.",
+    ),
+    ours(
+        "umbra.discovery.dns",
+        Kind::Bool,
+        Bool(true),
+        LocalOnly,
+        "Whether a device without a server asks DNS for one: the TXT record igel-cloud-gateway, then the name igelrmserver.",
+    ),
+    ours(
+        "umbra.discovery.dhcp",
+        Kind::Bool,
+        Bool(true),
+        LocalOnly,
+        "Whether a device without a server reads option 224 of its DHCP leases.",
+    ),
+    ours(
+        "umbra.discovery.domain",
+        Kind::Host,
+        Text(""),
+        LocalOnly,
+        "The domain whose TXT record and whose igelrmserver are asked for; when empty, the search domains of the network.",
     ),
     ours(
         "umbra.proxy.mode",

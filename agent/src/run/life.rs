@@ -154,13 +154,13 @@ impl Agent {
             match action {
                 Action::Enrol {
                     address,
-                    fingerprint,
+                    trust,
                     key,
                     reply,
                 } => {
                     let request = EnrolRequest {
                         address,
-                        fingerprint,
+                        trust,
                         key,
                     };
                     return Life::Enrolling(Box::new(request), reply);
@@ -228,6 +228,7 @@ impl Agent {
             connect_timeout: snapshot.manager.connect_timeout,
             network,
             dates: dates(&self.config.clock),
+            require_fingerprint: snapshot.require_fingerprint,
         };
         let enrolled = enrolment::enroll(
             request,
@@ -371,8 +372,8 @@ impl Agent {
                     Action::Leave { reply } if leaving.is_none() => {
                         leaving = Some(Box::pin(leave(handle.clone(), reply)));
                     }
-                    Action::Enrol { address, fingerprint, key, reply } if self.is_dismissed() => {
-                        break Life::Enrolling(Box::new(EnrolRequest { address, fingerprint, key }), reply);
+                    Action::Enrol { address, trust, key, reply } if self.is_dismissed() => {
+                        break Life::Enrolling(Box::new(EnrolRequest { address, trust, key }), reply);
                     }
                     Action::Enrol { reply, .. } => {
                         let failure = Failure::new(

@@ -375,7 +375,7 @@ impl World for Management {
             tls: self.config_for(&enrolled.anchors)?,
             trust: ServerTrust::PinnedRoots(pinned),
             dates: dates(&self.agent.config.clock),
-            server,
+            server: Some(server),
             label: self.agent.identity.borrow().unit_id().to_string(),
             names: enrolled.names(&snapshot.manager),
         })

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use umbra_agent::control::client::Client;
-use umbra_agent::control::{Request, Response};
+use umbra_agent::control::{Request, Response, TrustGiven};
 use umbra_agent::files::Files;
 use umbra_agent::os::fake::Fake;
 use umbra_agent::paths::Paths;
@@ -460,7 +460,7 @@ impl Device {
     pub(crate) async fn enrol_with(&self, address: &str, root: Fingerprint) -> Response {
         self.ask(Request::Enrol {
             address: address.to_owned(),
-            fingerprint: root.to_string(),
+            trust: TrustGiven::Fingerprint(root.to_string()),
             key: Secret::new(KEY),
         })
         .await

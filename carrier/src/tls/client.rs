@@ -195,7 +195,7 @@ where
     Ok((agreed, chain))
 }
 
-fn read_name(text: &str) -> Result<ServerName<'static>, TlsError> {
+pub(super) fn read_name(text: &str) -> Result<ServerName<'static>, TlsError> {
     let bad = || TlsError::BadName {
         name: crate::x509::printable(text, 80),
     };

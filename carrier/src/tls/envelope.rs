@@ -9,6 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use super::client::config;
 use super::error::TlsError;
+use super::public::PublicRoots;
 use super::trust::{ChainVerifier, DatePolicy, ServerTrust, TrustError, can_be_root};
 use crate::alpn;
 
@@ -21,6 +22,8 @@ pub struct EnvelopeTrust {
     pub extra: Vec<CertificateDer<'static>>,
     /// A bundle of public roots. Certificates that can't be roots are passed over.
     pub bundle: Vec<CertificateDer<'static>>,
+    /// The certification authorities that everybody trusts, where they count.
+    pub public: Option<PublicRoots>,
 }
 
 impl EnvelopeTrust {
@@ -30,6 +33,7 @@ impl EnvelopeTrust {
             pinned,
             extra: Vec::new(),
             bundle: Vec::new(),
+            public: None,
         }
     }
 }
@@ -46,20 +50,22 @@ pub fn envelope_config(
     let pinned = ChainVerifier::new(trust.pinned, dates)?.or_gateway();
     let mut roots = trust.extra;
     roots.extend(trust.bundle.into_iter().filter(can_be_root));
-    let others = if roots.is_empty() {
-        None
-    } else {
-        Some(ChainVerifier::new(ServerTrust::PinnedRoots(roots), dates)?.or_gateway())
-    };
+    let mut others = Vec::new();
+    if !roots.is_empty() {
+        others.push(ChainVerifier::new(ServerTrust::PinnedRoots(roots), dates)?.or_gateway());
+    }
+    if let Some(public) = trust.public {
+        others.push(ChainVerifier::new(ServerTrust::PublicCa(public), dates)?.or_gateway());
+    }
     let verifier = Arc::new(Either { pinned, others });
     Ok(Arc::new(config(verifier, None, &[alpn::HTTP])))
 }
 
-/// Takes what one of the two takes.
+/// Takes what one of them takes.
 #[derive(Debug)]
 struct Either {
     pinned: ChainVerifier,
-    others: Option<ChainVerifier>,
+    others: Vec<ChainVerifier>,
 }
 
 impl ServerCertVerifier for Either {
@@ -73,23 +79,19 @@ impl ServerCertVerifier for Either {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let verify =
             |verifier: &ChainVerifier| verifier.verify(end_entity, intermediates, server_name, now);
-        let Err(first) = verify(&self.pinned) else {
-            return Ok(ServerCertVerified::assertion());
+        let mut told = match verify(&self.pinned) {
+            Ok(()) => return Ok(ServerCertVerified::assertion()),
+            Err(error) => error,
         };
-        let error = match self.others.as_ref().map(verify) {
-            None => first,
-            Some(Ok(())) => return Ok(ServerCertVerified::assertion()),
-            // A chain from one of the other roots is told about in its own terms.
-            Some(Err(second)) if knows_no_root(&first) => {
-                if knows_no_root(&second) {
-                    first
-                } else {
-                    second
-                }
+        for other in &self.others {
+            match verify(other) {
+                Ok(()) => return Ok(ServerCertVerified::assertion()),
+                // A chain from one of the other roots is told about in its own terms.
+                Err(error) if knows_no_root(&told) && !knows_no_root(&error) => told = error,
+                Err(_) => {}
             }
-            Some(Err(_)) => first,
-        };
-        Err(error.into_rustls())
+        }
+        Err(told.into_rustls())
     }
 
     fn verify_tls12_signature(

@@ -7,6 +7,8 @@ mod error;
 mod explain;
 mod gateway;
 mod identity;
+mod judge;
+mod public;
 mod server;
 mod trust;
 
@@ -25,6 +27,8 @@ pub use gateway::{
     SwappableIdentity, accept_tls, accept_uplink, envelope_acceptor_config, uplink_acceptor_config,
 };
 pub use identity::{IdentityError, TlsIdentity, certificates_from_pem};
+pub use judge::judge_chain;
+pub use public::{PublicRoots, vouched_for};
 pub use server::{Accepted, accept_by_alpn, http_acceptor_config, link_acceptor_config};
 pub use trust::{DatePolicy, ServerTrust, TrustError};
 

@@ -15,6 +15,7 @@ use rustls::{CertificateError, DigitallySignedStruct, PeerIncompatible, Signatur
 use super::error::TlsError;
 use super::explain::Chain;
 use super::provider;
+use super::public::PublicRoots;
 use crate::x509::{CertificateFacts, sha256, spki};
 
 /// A real chain has three or four certificates; what has more than this is not looked at.
@@ -27,6 +28,11 @@ pub enum ServerTrust {
     PinnedRoots(Vec<CertificateDer<'static>>),
     /// The root certificate with this SHA-256, which the server must present.
     RootFingerprint([u8; 32]),
+    /// One of the certification authorities that everybody trusts. They vouch for the server's name and for nothing else.
+    PublicCa(PublicRoots),
+    /// Nobody vouches: whoever answers is taken, as long as it holds the key of its certificate. Only for looking, and where
+    /// something that is said inside this very connection proves who it is.
+    Unproven,
 }
 
 /// Whether the dates in certificates are checked.
@@ -110,6 +116,17 @@ impl ChainVerifier {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), TlsError> {
+        self.verify_to(end, others, name, now).map(|_| ())
+    }
+
+    /// As [`ChainVerifier::verify`]; says which root it was, by its subject in DER. There is none where nobody vouches.
+    pub(super) fn verify_to(
+        &self,
+        end: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Vec<u8>>, TlsError> {
         if others.len() >= MAX_CHAIN {
             return Err(TlsError::ChainTooLong {
                 count: others.len() + 1,
@@ -122,6 +139,7 @@ impl ChainVerifier {
                 found = [find_root(*expected, end, others)?];
                 &found
             }
+            ServerTrust::PublicCa(_) | ServerTrust::Unproven => &[],
         };
         let chain = Chain::read(end, others)?;
         if chain.end.is_ca == Some(true) {
@@ -134,17 +152,26 @@ impl ChainVerifier {
                 subject: chain.end.display_name(),
             });
         }
-        let anchors = roots
-            .iter()
-            .map(|root| webpki::anchor_from_trusted_cert(root))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| TlsError::CertificateUnreadable)?;
+        let own;
+        let anchors: &[TrustAnchor<'_>] = match &self.trust {
+            ServerTrust::PinnedRoots(_) | ServerTrust::RootFingerprint(_) => {
+                own = roots
+                    .iter()
+                    .map(|root| webpki::anchor_from_trusted_cert(root))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|_| TlsError::CertificateUnreadable)?;
+                &own
+            }
+            ServerTrust::PublicCa(public) => public.anchors(),
+            ServerTrust::Unproven => return Ok(None),
+        };
         let certificate = webpki::EndEntityCert::try_from(end)
             .map_err(|error| chain.explain(error, roots, name))?;
-        self.verify_path(&certificate, &chain, roots, &anchors, name, now)?;
+        let subject = self.verify_path(&certificate, &chain, roots, anchors, name, now)?;
         certificate
             .verify_is_valid_for_subject_name(name)
-            .map_err(|error| chain.explain(error, roots, name))
+            .map_err(|error| chain.explain(error, roots, name))?;
+        Ok(Some(subject))
     }
 
     fn verify_path(
@@ -155,7 +182,7 @@ impl ChainVerifier {
         anchors: &[TrustAnchor<'_>],
         name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<(), TlsError> {
+    ) -> Result<Vec<u8>, TlsError> {
         let mut time = match self.dates {
             DatePolicy::Enforce => now,
             DatePolicy::Ignore => moment(chain.end.not_before),
@@ -165,12 +192,19 @@ impl ChainVerifier {
         for _ in 0..=MAX_CHAIN {
             let refused = RefCell::new(None);
             let check = |path: &webpki::VerifiedPath<'_>| {
-                let root = anchors
-                    .iter()
-                    .position(|anchor| std::ptr::eq(anchor, path.anchor()));
-                let root = root
-                    .and_then(|index| roots.get(index))
-                    .ok_or(webpki::Error::UnknownIssuer)?;
+                let root = match &self.trust {
+                    // Of these no more is known than webpki looks at.
+                    ServerTrust::PublicCa(_) => None,
+                    ServerTrust::PinnedRoots(_)
+                    | ServerTrust::RootFingerprint(_)
+                    | ServerTrust::Unproven => {
+                        let index = anchors
+                            .iter()
+                            .position(|anchor| std::ptr::eq(anchor, path.anchor()));
+                        let root = index.and_then(|index| roots.get(index));
+                        Some(root.ok_or(webpki::Error::UnknownIssuer)?)
+                    }
+                };
                 self.check_authorities(path, root, now).map_err(|error| {
                     refused.replace(Some(error));
                     webpki::Error::UnknownIssuer
@@ -186,7 +220,7 @@ impl ChainVerifier {
                 Some(&check),
             );
             let error = match result {
-                Ok(_) => return Ok(()),
+                Ok(path) => return Ok(path.anchor().subject.to_vec()),
                 Err(error) => error,
             };
             if let (DatePolicy::Ignore, webpki::Error::CertNotValidYet { not_before, .. }) =
@@ -206,7 +240,7 @@ impl ChainVerifier {
     fn check_authorities(
         &self,
         path: &webpki::VerifiedPath<'_>,
-        root: &CertificateDer<'_>,
+        root: Option<&CertificateDer<'_>>,
         now: UnixTime,
     ) -> Result<(), TlsError> {
         let mut below_root: u32 = 0;
@@ -218,6 +252,9 @@ impl ChainVerifier {
                 below_root += 1;
             }
         }
+        let Some(root) = root else {
+            return Ok(());
+        };
         let facts = read(root)?;
         refuse_unfit(&facts)?;
         if facts.path_len.is_some_and(|allowed| below_root > allowed) {

@@ -41,6 +41,7 @@ async fn the_envelope_takes_the_pinned_a_further_and_a_public_root_and_no_other(
         pinned: own.trust(),
         extra: vec![inspecting.der.clone()],
         bundle: vec![public.der.clone()],
+        public: None,
     };
     for root in [&own, &inspecting, &public] {
         let stream = open(trust(), &gateway(root)).await.unwrap();
@@ -64,6 +65,7 @@ async fn a_chain_from_a_further_root_is_judged_in_full_and_told_in_its_own_terms
         pinned: own.pinned(),
         extra: vec![inspecting.der.clone()],
         bundle: Vec::new(),
+        public: None,
     };
     let elsewhere = inspecting.server(&["elsewhere.test"]).identity(&[]);
     let error = open(trust(), &SwappableIdentity::new(&elsewhere))

@@ -12,4 +12,5 @@ mod names;
 mod peers;
 mod pki;
 mod proxies;
+mod public;
 mod ways;

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use umbra_agent::control::client::Client;
-use umbra_agent::control::{Request, Response};
+use umbra_agent::control::{Request, Response, TrustGiven};
 use umbra_agent::os::fake::Fake;
 use umbra_agent::paths::Paths;
 use umbra_agent::run::{Config, run_with};
@@ -94,7 +94,7 @@ impl Member {
         let mut client = Client::connect(&self.paths).await?;
         let request = Request::Enrol {
             address: address.to_owned(),
-            fingerprint: fingerprint.to_owned(),
+            trust: TrustGiven::Fingerprint(fingerprint.to_owned()),
             key: Secret::new(key),
         };
         let answer = client.ask(&request, PATIENCE).await?;

@@ -4,6 +4,7 @@ use tokio::sync::Notify;
 
 use super::super::client::{ANSWER_DEADLINE, Client};
 use super::*;
+use crate::control::TrustGiven;
 use crate::files::Files;
 use crate::status::Stage;
 
@@ -155,7 +156,7 @@ async fn what_enrolment_is_given_is_checked_before_the_main_loop_hears_of_it() {
     let agent = Agent::start();
     let enrol = |address: &str, fingerprint: &str, key: &str| Request::Enrol {
         address: address.into(),
-        fingerprint: fingerprint.into(),
+        trust: TrustGiven::Fingerprint(fingerprint.into()),
         key: umbra_protocol::Secret::new(key),
     };
     let fingerprint = "00112233445566AA-8899AABBCCDDEEFF-0123456789ABCDEF-FEDCBA9876543210";
