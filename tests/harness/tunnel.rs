@@ -1,7 +1,7 @@
 //! The console's side of a tunnel, spoken by hand: for scenarios in which a console lies, repeats itself, is too slow or
 //! says too much. It accepts any certificate and keeps it, since who answers is a question of its own there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -69,14 +69,29 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// A TLS connection to a device's port.
+/// What TLS can lie on.
+pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
+
+/// A TLS connection to a device.
 pub struct Tunnel {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Box<dyn Carrier>>,
     certificate: Option<CertificateDer<'static>>,
 }
 
 /// TLS to whoever answers, with its certificate.
 pub async fn dial(address: SocketAddr, limit: Duration) -> std::io::Result<Tunnel> {
+    let tcp = timeout(limit, TcpStream::connect(address)).await??;
+    over(Box::new(tcp), address.ip(), limit).await
+}
+
+/// The same on a connection that is there already, for whoever is known by this address.
+pub async fn over(
+    carrier: Box<dyn Carrier>,
+    host: IpAddr,
+    limit: Duration,
+) -> std::io::Result<Tunnel> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(AnyCertificate {
         provider: Arc::clone(&provider),
@@ -88,13 +103,7 @@ pub async fn dial(address: SocketAddr, limit: Duration) -> std::io::Result<Tunne
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
-    let connecting = async {
-        let tcp = TcpStream::connect(address).await?;
-        let name = ServerName::from(address.ip());
-        TlsConnector::from(Arc::new(config))
-            .connect(name, tcp)
-            .await
-    };
+    let connecting = TlsConnector::from(Arc::new(config)).connect(ServerName::from(host), carrier);
     let stream = timeout(limit, connecting).await??;
     let certificate = verifier
         .seen
@@ -114,7 +123,7 @@ impl Tunnel {
     }
 
     /// The stream, to speak something else on it.
-    pub fn into_stream(self) -> TlsStream<TcpStream> {
+    pub fn into_stream(self) -> TlsStream<Box<dyn Carrier>> {
         self.stream
     }
 

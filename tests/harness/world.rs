@@ -11,8 +11,8 @@ use std::time::Duration;
 
 pub use console::{Console, Refused, Shadow};
 pub use device::{Device, DeviceConfig};
-pub use gateway::{Gateway, GatewayConfig};
-pub use offer::Offer;
+pub use gateway::{Gateway, GatewayConfig, OwnChain};
+pub use offer::{Meeting, Offer};
 pub use server::{Server, ServerConfig};
 
 use crate::desktop::{Desktop, DesktopConfig, Listen};

@@ -215,6 +215,7 @@ async fn the_link_comes_back_after_every_fault_of_the_line_and_commands_wait_for
         let config = ServerConfig {
             heartbeat: 1,
             public: Some(relay.address()),
+            ..ServerConfig::default()
         };
         let server = Server::start(scratch, config).await?;
         relay.set_upstream(server.address());
@@ -279,6 +280,7 @@ async fn nothing_that_must_stay_secret_passes_the_line_or_is_in_a_log() {
         let config = ServerConfig {
             heartbeat: 2,
             public: Some(relay.address()),
+            ..ServerConfig::default()
         };
         let server = Server::start(scratch, config).await?;
         relay.set_upstream(server.address());

@@ -14,6 +14,7 @@ mod server;
 mod server_disk;
 mod session_faults;
 mod shadow;
+mod site;
 mod state;
 mod strangers;
 mod tickets;

@@ -334,7 +334,7 @@ async fn first_start(
     command.arg("--state").arg(scratch.path("server"));
     command
         .arg("--first-password-file")
-        .arg(scratch.path("first-password"));
+        .arg(scratch.path("first-password-of-server"));
     let output = run(scratch, "first-start", &mut command, b"", PATIENCE).await?;
     ensure!(
         output.status.success() || number.is_some(),
@@ -353,7 +353,10 @@ async fn first_start(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_in_the_first_start_leaves_no_account_whose_password_nobody_knows() {
     scenario(async |scratch| {
-        let (state, password) = (scratch.path("server"), scratch.path("first-password"));
+        let (state, password) = (
+            scratch.path("server"),
+            scratch.path("first-password-of-server"),
+        );
         let database = state.join("umbra.db-wal");
         // Around the moment in which the password is put down, and the one in which the account is kept.
         let steps = [

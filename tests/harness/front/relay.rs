@@ -6,17 +6,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::fault_proxy::Direction;
+use crate::frames::{Frame, Whole, head};
 
-/// The largest head of a request or an answer.
-const HEAD: usize = 64 * 1024;
-/// The largest frame; honest ones are smaller.
-const FRAME: u64 = 1 << 20;
 /// The most that is kept in all.
 const KEPT: usize = 64 << 20;
 /// Frames on their way to one end.
@@ -430,130 +427,6 @@ impl Pump<'_> {
     }
 }
 
-/// A frame (RFC 6455, section 5.2) with its payload in clear.
-struct Frame {
-    first: u8,
-    mask: Option<[u8; 4]>,
-    payload: Vec<u8>,
-}
-
-impl Frame {
-    async fn read<R: AsyncRead + Unpin>(from: &mut Whole<R>) -> io::Result<Self> {
-        let [first, second] = from.array().await?;
-        let length = match second & 0x7f {
-            126 => u64::from(u16::from_be_bytes(from.array().await?)),
-            127 => u64::from_be_bytes(from.array().await?),
-            short => u64::from(short),
-        };
-        if length > FRAME {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mask = match second & 0x80 {
-            0 => None,
-            _ => Some(from.array().await?),
-        };
-        let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
-        from.exact(&mut payload).await?;
-        turn(&mut payload, mask);
-        Ok(Self {
-            first,
-            mask,
-            payload,
-        })
-    }
-
-    fn is_data(&self) -> bool {
-        self.first & 0x0f < 3
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let masked = if self.mask.is_some() { 0x80 } else { 0 };
-        let mut bytes = vec![self.first];
-        match (
-            u8::try_from(self.payload.len()),
-            u16::try_from(self.payload.len()),
-        ) {
-            (Ok(short), _) if short < 126 => bytes.push(masked | short),
-            (_, Ok(medium)) => {
-                bytes.push(masked | 126);
-                bytes.extend(medium.to_be_bytes());
-            }
-            (_, Err(_)) => {
-                bytes.push(masked | 127);
-                bytes.extend((self.payload.len() as u64).to_be_bytes());
-            }
-        }
-        bytes.extend(
-            self.mask
-                .unwrap_or_default()
-                .iter()
-                .take(4 * usize::from(masked != 0)),
-        );
-        let begin = bytes.len();
-        bytes.extend(&self.payload);
-        turn(&mut bytes[begin..], self.mask);
-        bytes
-    }
-}
-
-/// Puts a mask on or takes it off.
-fn turn(payload: &mut [u8], mask: Option<[u8; 4]>) {
-    if let Some(mask) = mask {
-        for (byte, key) in payload.iter_mut().zip(mask.iter().cycle()) {
-            *byte ^= key;
-        }
-    }
-}
-
-/// What was read behind a head, and then the rest.
-struct Whole<R> {
-    before: Vec<u8>,
-    from: R,
-}
-
-impl<R: AsyncRead + Unpin> Whole<R> {
-    fn new(before: Vec<u8>, from: R) -> Self {
-        Self { before, from }
-    }
-
-    async fn some(&mut self) -> io::Result<Vec<u8>> {
-        if self.before.is_empty() {
-            let mut chunk = vec![0; 16 * 1024];
-            let count = self.from.read(&mut chunk).await?;
-            chunk.truncate(count);
-            return Ok(chunk);
-        }
-        Ok(std::mem::take(&mut self.before))
-    }
-
-    async fn exact(&mut self, to: &mut [u8]) -> io::Result<()> {
-        let ready = self.before.len().min(to.len());
-        to[..ready].copy_from_slice(&self.before[..ready]);
-        self.before.drain(..ready);
-        self.from.read_exact(&mut to[ready..]).await.map(drop)
-    }
-
-    async fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.exact(&mut bytes).await?;
-        Ok(bytes)
-    }
-}
-
-/// The head of a request or an answer, and what was read behind it.
-async fn head(from: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = bytes.split_off(at + 4);
-            return Ok((bytes, rest));
-        }
-        if bytes.len() > HEAD || from.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-    }
-}
-
 fn path(request: &[u8]) -> String {
     let text = String::from_utf8_lossy(request);
     text.split_whitespace()
@@ -573,6 +446,8 @@ fn field(head: &[u8], name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
     use crate::eventually::{SOON, eventually_is};
 

@@ -23,8 +23,21 @@ pub struct GatewayConfig {
     pub front: Option<SocketAddr>,
     /// More names for its certificate.
     pub hosts: Vec<String>,
+    /// The company's own chain, where the server makes none.
+    pub chain: Option<OwnChain>,
     /// More arguments for the program.
     pub arguments: Vec<String>,
+}
+
+/// A chain that somebody else's authority made, as PEM files.
+#[derive(Debug, Clone)]
+pub struct OwnChain {
+    /// The gateway's certificate and what is above it.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The root that servers, consoles and devices are told of.
+    pub root: PathBuf,
 }
 
 impl Default for GatewayConfig {
@@ -34,6 +47,7 @@ impl Default for GatewayConfig {
             external: Ipv4Addr::LOCALHOST,
             front: None,
             hosts: Vec::new(),
+            chain: None,
             arguments: Vec::new(),
         }
     }
@@ -67,10 +81,23 @@ impl<'s> Gateway<'s> {
         for host in &config.hosts {
             hosts.extend(["--host", host]);
         }
+        let root = config
+            .chain
+            .as_ref()
+            .map(|own| own.root.display().to_string());
+        if let Some(root) = &root {
+            hosts.extend(["--root", root]);
+        }
         let create = ["gateways", "create", &config.name, "--out", &folder];
         console
             .tell(&[&create[..], &hosts[..]].concat(), "")
             .await?;
+        if let Some(own) = &config.chain {
+            for (from, name) in [(&own.chain, "chain.pem"), (&own.key, "key.pem")] {
+                std::fs::copy(from, keystore.join(name))
+                    .map_err(WorldError::file("the gateway's own chain cannot be copied"))?;
+            }
+        }
         let started = launch(scratch, &config, &keystore, 0, &[]).await?;
         let gateway = Self {
             scratch,
@@ -89,6 +116,39 @@ impl<'s> Gateway<'s> {
         let set = ["gateways", "set", gateway.name()];
         console.tell(&[&set[..], &hosts[..]].concat(), "").await?;
         Ok(gateway)
+    }
+
+    /// Makes a running gateway known to a second server, as the administrator of that one would: with the root of its chain,
+    /// and with that server's uplink certificate behind the others.
+    pub async fn serve_also(
+        &mut self,
+        console: &Console<'_>,
+        root: &Path,
+    ) -> Result<(), WorldError> {
+        let folder = self
+            .scratch
+            .path(&format!("{}-for-another", self.config.name));
+        let (internal, external) = (self.internal().to_string(), self.external().to_string());
+        let (root, out) = (root.display().to_string(), folder.display().to_string());
+        let create = [
+            "gateways",
+            "create",
+            self.name(),
+            "--root",
+            &root,
+            "--out",
+            &out,
+        ];
+        let hosts = ["--address", &internal, "--external", &external];
+        console
+            .tell(&[&create[..], &hosts[..]].concat(), "")
+            .await?;
+        let doing = "the second server's uplink certificate cannot be added";
+        let own = self.keystore.join("servers.pem");
+        let mut servers = std::fs::read_to_string(&own).map_err(WorldError::file(doing))?;
+        let more = std::fs::read_to_string(folder.join("servers.pem"));
+        servers.push_str(&more.map_err(WorldError::file(doing))?);
+        std::fs::write(&own, servers).map_err(WorldError::file(doing))
     }
 
     /// Starts it again where it was, after it ended or was killed.

@@ -19,6 +19,17 @@ pub struct Offer {
     pub certificate: String,
     /// Where the device can be reached.
     pub addresses: Vec<String>,
+    /// Where it is met, if it is met at a gateway.
+    pub meeting: Option<Meeting>,
+}
+
+/// The console's end of a rendezvous.
+#[derive(Debug, Clone)]
+pub struct Meeting {
+    /// Where the gateway is, as `HOST:PORT`.
+    pub addresses: Vec<String>,
+    /// The console's one-time token.
+    pub token: String,
 }
 
 impl Offer {
@@ -42,22 +53,20 @@ impl Console<'_> {
             .call(server, "POST", "/api/v1/sessions", Some(&wish))
             .await?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
-        let addresses = answer
-            .get("addresses")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        let addresses = addresses
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect();
+        let meeting = answer.get("rendezvous").and_then(|meeting| {
+            Some(Meeting {
+                addresses: texts(meeting, "addresses"),
+                token: meeting.get("token")?.as_str()?.to_owned(),
+            })
+        });
         let offer = || -> Option<Offer> {
             Some(Offer {
                 session: text("session")?,
                 ticket: text("ticket")?,
                 password: text("password")?,
                 certificate: text("device_certificate")?,
-                addresses,
+                addresses: texts(&answer, "addresses"),
+                meeting: meeting.clone(),
             })
         };
         offer().ok_or_else(|| WorldError::Unexpected {
@@ -104,6 +113,12 @@ impl Console<'_> {
             .values()
             .find_map(|server| Some(server.pointer("/login/token")?.as_str()?.to_owned()))
     }
+}
+
+fn texts(document: &Value, name: &str) -> Vec<String> {
+    let all = document.get(name).and_then(Value::as_array);
+    let texts = all.into_iter().flatten().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
 }
 
 /// Status and body of an answer with a stated length or none.

@@ -12,17 +12,23 @@ use crate::scratch::Scratch;
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
+    /// Its name among the scenario's servers, and of its folder.
+    pub name: String,
     /// Seconds between two heartbeats of a device.
     pub heartbeat: u32,
     /// Where devices are told to reach it, if not where it listens: a relay in front of it.
     pub public: Option<SocketAddr>,
+    /// More arguments for the program.
+    pub arguments: Vec<String>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
+            name: "server".into(),
             heartbeat: 2,
             public: None,
+            arguments: Vec::new(),
         }
     }
 }
@@ -51,7 +57,7 @@ impl<'s> Server<'s> {
         config: ServerConfig,
         wrapper: Vec<String>,
     ) -> Result<Self, WorldError> {
-        let state = scratch.path("server");
+        let state = scratch.path(&config.name);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let launch = Launch {
             scratch,
@@ -93,6 +99,11 @@ impl<'s> Server<'s> {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// More arguments for its next start, in the place of those that it had.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.config.arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// Starts it again where it was, after it ended or was killed.
     pub async fn start_again(&mut self) -> Result<(), WorldError> {
         self.program.kill();
@@ -124,7 +135,7 @@ impl<'s> Server<'s> {
 
     /// The file with the first administrator's password.
     pub fn password_file(&self) -> PathBuf {
-        password_file(self.scratch)
+        password_file(self.scratch, &self.config)
     }
 
     /// Its folder.
@@ -138,8 +149,8 @@ impl<'s> Server<'s> {
     }
 }
 
-fn password_file(scratch: &Scratch) -> PathBuf {
-    scratch.path("first-password")
+fn password_file(scratch: &Scratch, config: &ServerConfig) -> PathBuf {
+    scratch.path(&format!("first-password-of-{}", config.name))
 }
 
 /// The server's program, or the one that runs it.
@@ -177,13 +188,14 @@ impl Launch<'_> {
         command.args(["--heartbeat", &self.config.heartbeat.to_string()]);
         let environment = self.environment.iter();
         command.envs(environment.map(|(name, value)| (name, value)));
+        command.args(&self.config.arguments);
         if let Some(public) = self.config.public {
             command.args(["--public-address", &public.to_string()]);
         }
         if first {
             command
                 .arg("--first-password-file")
-                .arg(password_file(self.scratch));
+                .arg(password_file(self.scratch, self.config));
         }
         let mut program = Program::start(self.scratch, "umbra-server", &mut command)?;
         const READY: &str = "listening address=";

@@ -47,7 +47,7 @@ async fn what_passes_a_gateway_tells_it_nothing() {
             .await?;
         ensure!(output.status.success(), "{}", said(&output));
         let name = device.unit_id().await?;
-        site.wait_for_way(&name, site.gateway.name()).await?;
+        site.wait_for_way(&name, Some(site.gateway.name())).await?;
 
         // Things happen that are nobody's business.
         site.send_message(&name, MESSAGE).await?;

@@ -90,7 +90,7 @@ async fn a_proxy_that_answers_wrongly_is_named_with_what_it_did_and_tried_again(
         let mut device = site.new_device(1, config, None).await?;
         site.set_gateway("--external", &site.gateway.internal().to_string()).await?;
         let at = site.gateway.internal().to_string();
-        let name = site.take_on(&device, &at).await?;
+        let name = site.take_on_at(&device, &at).await?;
         for (answer, code) in parrots {
             device.kill();
             let parrot = Parrot::start(answer).await?;
@@ -115,7 +115,7 @@ async fn a_proxy_that_answers_wrongly_is_named_with_what_it_did_and_tried_again(
         }
         line.set_upstream(proxy);
         device.wait_until_online().await?;
-        site.wait_for_way(&name, site.gateway.name()).await?;
+        site.wait_for_way(&name, Some(site.gateway.name())).await?;
         Ok(())
     })
     .await;

@@ -98,7 +98,7 @@ async fn let_happen(mischiefs: &[Mischief]) {
         let mut devices = Vec::new();
         for number in 0..=u8::try_from(mischiefs.len())? {
             let device = site.new_device(number, site.device_config(), None).await?;
-            let name = site.take_on(&device, &at).await?;
+            let name = site.take_on_at(&device, &at).await?;
             let before = kept(site, &device, &name).await?;
             devices.push((device, name, before));
         }
@@ -134,7 +134,7 @@ async fn let_happen(mischiefs: &[Mischief]) {
         relay.behave();
         for (victim, name, before) in victims {
             victim.wait_until_online().await?;
-            site.wait_for_way(name, site.gateway.name()).await?;
+            site.wait_for_way(name, Some(site.gateway.name())).await?;
             let own = format!("For {name}.");
             eventually("the message to arrive", SOON, || async {
                 let status = victim.status().await.map_err(|error| error.to_string())?;
@@ -198,7 +198,7 @@ async fn a_gateway_that_swaps_two_devices_reaches_neither_in_the_others_name() {
         let mut devices = Vec::new();
         for number in 1..=2 {
             let device = site.new_device(number, site.device_config(), None).await?;
-            let name = site.take_on(&device, &at).await?;
+            let name = site.take_on_at(&device, &at).await?;
             let before = kept(site, &device, &name).await?;
             devices.push((device, name, before));
         }
@@ -252,7 +252,7 @@ async fn a_gateway_that_alters_a_session_ends_it_and_types_nothing() {
             site, relay, front, ..
         } = &Offloaded::start(scratch, Ipv4Addr::LOCALHOST).await?;
         let device = site.new_device(1, site.device_config(), None).await?;
-        let name = site.take_on(&device, &front.to_string()).await?;
+        let name = site.take_on_at(&device, &front.to_string()).await?;
         let online_since = since(&device).await?;
         for (mischief, most) in [
             (Mischief::Flip(ToServer), "pa"),
@@ -311,7 +311,7 @@ async fn a_gateway_that_alters_an_uplink_loses_its_server_until_it_behaves() {
             site, relay, front, ..
         } = &Offloaded::start(scratch, Ipv4Addr::LOCALHOST).await?;
         let mut device = site.new_device(1, site.device_config(), None).await?;
-        let name = site.take_on(&device, &front.to_string()).await?;
+        let name = site.take_on_at(&device, &front.to_string()).await?;
         let before = kept(site, &device, &name).await?;
         for mischief in [Mischief::Flip(ToClient), Mischief::Replay(ToServer)] {
             relay.set(Target::path("/usg/uplink"), mischief);
@@ -343,7 +343,7 @@ async fn a_gateway_that_alters_an_uplink_loses_its_server_until_it_behaves() {
             // It was told to wait up to half a minute; it need not for this.
             device.restart_hard()?;
             device.wait_until_online().await?;
-            site.wait_for_way(&name, site.gateway.name()).await?;
+            site.wait_for_way(&name, Some(site.gateway.name())).await?;
         }
         ensure!(
             kept(site, &device, &name).await? == before,

@@ -26,7 +26,7 @@ async fn a_proxy_that_opens_tls_is_passed_by_devices_that_know_its_root_and_by_n
             arguments: vec!["--trusted-proxy".into(), "127.0.0.1".into()],
             ..GatewayConfig::default()
         };
-        let site = Site::start(scratch, config).await?;
+        let site = Site::start_with(scratch, config).await?;
         let at = format!("{HOST}:443");
         site.set_gateway("--external", &at).await?;
 
@@ -60,7 +60,7 @@ async fn a_proxy_that_opens_tls_is_passed_by_devices_that_know_its_root_and_by_n
         let mut config = site.device_config();
         config.set_text("umbra.proxy.ca_file", &root);
         let mut device = site.new_device(2, config, None).await?;
-        let name = site.take_on(&device, &at).await?;
+        let name = site.take_on_at(&device, &at).await?;
         site.send_message(&name, "Hello from behind the inspection.")
             .await?;
         site.see_and_operate(&name, "inspected").await?;

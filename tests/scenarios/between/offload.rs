@@ -37,7 +37,7 @@ async fn behind_an_nginx_that_takes_tls_off_a_device_is_taken_on_managed_and_see
         let device = site
             .new_device(1, site.device_config(), Some(&island))
             .await?;
-        let name = site.take_on(&device, &front.to_string()).await?;
+        let name = site.take_on_at(&device, &front.to_string()).await?;
         site.send_message(&name, "Hello from behind nginx.").await?;
         site.see_and_operate(&name, "offloaded").await?;
 

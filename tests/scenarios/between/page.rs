@@ -11,7 +11,6 @@ use umbra_tests::eventually::SOON;
 use umbra_tests::front::snippet;
 use umbra_tests::netns::isolate;
 use umbra_tests::scratch::scenario;
-use umbra_tests::world::GatewayConfig;
 
 use super::site::Site;
 
@@ -29,7 +28,7 @@ async fn metrics(address: SocketAddr) -> anyhow::Result<String> {
 async fn the_page_for_administrators_lists_every_number_that_a_gateway_gives() {
     scenario(async |scratch| {
         isolate()?;
-        let site = Site::start(scratch, GatewayConfig::default()).await?;
+        let site = Site::start(scratch).await?;
         let page = metrics(site.gateway.metrics()).await?;
         let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let given: BTreeSet<&str> = types

@@ -27,7 +27,7 @@ async fn two_gateways_share_one_address_behind_an_haproxy_that_tells_them_apart_
         let here = Ipv4Addr::LOCALHOST.into();
         let known = ["north.example.com", "south.example.com", "west.example.com"];
         names.set_hosts(&known.map(|name| (name, here)))?;
-        let site = Site::start(scratch, config("north")).await?;
+        let site = Site::start_with(scratch, config("north")).await?;
         let south = Gateway::start(scratch, &site.console, config("south")).await?;
         south.wait_until_attached(&site.console, true).await?;
         for name in ["north", "south"] {
@@ -43,13 +43,13 @@ async fn two_gateways_share_one_address_behind_an_haproxy_that_tells_them_apart_
         let mut haproxy = haproxy(scratch, "haproxy", ends.text(), front).await?;
 
         let device = site.new_device(1, site.device_config(), None).await?;
-        let northern = site.take_on(&device, "north.example.com:443").await?;
+        let northern = site.take_on_at(&device, "north.example.com:443").await?;
         let other = site.new_device(2, site.device_config(), None).await?;
         let output = site.enrol(&other, "south.example.com:443").await?;
         ensure!(output.status.success(), "{}", said(&output));
         let southern = other.unit_id().await?;
-        site.wait_for_way(&southern, "south").await?;
-        site.wait_for_way(&northern, "north").await?;
+        site.wait_for_way(&southern, Some("south")).await?;
+        site.wait_for_way(&northern, Some("north")).await?;
         site.see_and_operate(&southern, "southern").await?;
         site.see_and_operate(&northern, "northern").await?;
 

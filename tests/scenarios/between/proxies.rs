@@ -70,7 +70,7 @@ async fn a_device_whose_only_way_out_is_a_proxy_that_also_knows_the_names_is_tak
         let mut config = site.device_config();
         through(&mut config, "http", proxy);
         let device = site.new_device(1, config, Some(&island)).await?;
-        let name = site.take_on(&device, &site.by_name()).await?;
+        let name = site.take_on_at(&device, &site.by_name()).await?;
         // A console that needs the proxy as well; for the server itself it does not.
         let proxy = format!("http://{proxy}");
         site.console.set_environment("https_proxy", &proxy);
@@ -162,7 +162,7 @@ async fn a_proxy_that_wants_credentials_gets_the_right_ones_and_keeps_them() {
         with_credentials(&mut config, PASSWORD);
         device.install(&config)?;
         device.restart_hard()?;
-        let name = site.take_on(&device, &site.by_name()).await?;
+        let name = site.take_on_at(&device, &site.by_name()).await?;
         site.see_and_operate(&name, "known to squid").await?;
         nowhere(scratch, &device, PASSWORD).await?;
 
@@ -172,7 +172,7 @@ async fn a_proxy_that_wants_credentials_gets_the_right_ones_and_keeps_them() {
         ensure!(cause(&status).contains(&proxy.to_string()), "{status}");
         let _running = squid(scratch, &names, "squid", &squid_config, proxy).await?;
         device.wait_until_online().await?;
-        site.wait_for_way(&name, site.gateway.name()).await?;
+        site.wait_for_way(&name, Some(site.gateway.name())).await?;
 
         // Somebody changed the password at the proxy: the link that is there goes on until it is cut.
         with_credentials(&mut config, wrong);
@@ -213,7 +213,7 @@ async fn a_socks_proxy_is_used_with_its_names_and_its_credentials() {
         with_credentials(&mut config, PASSWORD);
         device.install(&config)?;
         device.restart_hard()?;
-        let name = site.take_on(&device, &site.by_name()).await?;
+        let name = site.take_on_at(&device, &site.by_name()).await?;
         let before = proxy.asked().len();
         site.see_and_operate(&name, "through socks").await?;
         let asked = proxy.asked();

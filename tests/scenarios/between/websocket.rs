@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use umbra_tests::netns::isolate;
 use umbra_tests::program::run;
 use umbra_tests::scratch::scenario;
-use umbra_tests::world::{GatewayConfig, PATIENCE};
+use umbra_tests::world::PATIENCE;
 
 use super::site::Site;
 
@@ -24,7 +24,7 @@ fn python() -> PathBuf {
 async fn a_foreign_websocket_client_is_served_and_refused_as_the_standard_says() {
     scenario(async |scratch| {
         isolate()?;
-        let site = Site::start(scratch, GatewayConfig::default()).await?;
+        let site = Site::start(scratch).await?;
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/between/websocket_client.py");
         let mut command = Command::new(python());
