@@ -8,8 +8,15 @@ use umbra_protocol::{Refusal, RefusalCode, Remedy};
 
 use crate::chance;
 
-/// When devices whose server is gone may come back, in seconds.
-const BACK_AFTER_LOSS: RangeInclusive<u32> = 1..=30;
+/// Devices that come back per second, by the pauses that they are told.
+const BACK_PER_SECOND: usize = 20;
+/// Devices whose server is gone come back within so many seconds, depending on how many they are. Even a few give the
+/// server time to attach again: who comes too early waits longer.
+const BACK_AFTER_LOSS: RangeInclusive<u32> = 10..=30;
+/// The same, where the server has attached anew already.
+const BACK_TO_NEWER: RangeInclusive<u32> = 2..=30;
+/// The same, after a drain.
+const BACK_AFTER_RESTART: RangeInclusive<u32> = 10..=300;
 /// When devices that had to make room may come back, in seconds.
 const ROOM_AGAIN: RangeInclusive<u32> = 2..=10;
 /// When devices beyond the limit may ask again, in seconds.
@@ -65,24 +72,34 @@ impl Ending {
         )
     }
 
-    /// The uplink is lost.
-    pub fn server_gone() -> Self {
+    /// The uplink is lost, and with it so many devices.
+    pub fn server_gone(devices: usize) -> Self {
         Self::new(
             wire::CLOSE_TRY_AGAIN,
             RefusalCode::NoServer,
             "The server's connection to the gateway was lost.",
         )
-        .later(chance::seconds(BACK_AFTER_LOSS))
+        .later(back(devices, BACK_AFTER_LOSS))
     }
 
-    /// The gateway goes down; come back within so many seconds.
-    pub fn restart(longest: u32) -> Self {
+    /// The server has attached anew, and so many devices have to follow it.
+    pub fn server_anew(devices: usize) -> Self {
+        Self::new(
+            wire::CLOSE_TRY_AGAIN,
+            RefusalCode::NoServer,
+            "The server has replaced its connection to the gateway.",
+        )
+        .later(back(devices, BACK_TO_NEWER))
+    }
+
+    /// The gateway goes down, and so many devices have to come back.
+    pub fn restart(devices: usize) -> Self {
         Self::new(
             wire::CLOSE_RESTART,
             RefusalCode::ShuttingDown,
             "The gateway is going down or restarting.",
         )
-        .later(chance::seconds(1..=longest.max(1)))
+        .later(back(devices, BACK_AFTER_RESTART))
     }
 
     /// Others need the room.
@@ -115,6 +132,12 @@ impl Ending {
     }
 }
 
+/// When one of so many devices may come back: all of them spread evenly over a time that is between these bounds.
+fn back(devices: usize, longest: RangeInclusive<u32>) -> u32 {
+    let wanted = u32::try_from(devices / BACK_PER_SECOND).unwrap_or(u32::MAX);
+    chance::seconds(1..=wanted.clamp(*longest.start(), *longest.end()))
+}
+
 /// How a tunnel ended, for a person.
 pub fn tunnel_end(end: TunnelEnd) -> &'static str {
     match end {
@@ -129,5 +152,28 @@ pub fn tunnel_end(end: TunnelEnd) -> &'static str {
             "The gateway can't open this tunnel: there are too many, or its tokens were used before."
         }
         TunnelEnd::Unknown => "The tunnel ended.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The longest of many pauses.
+    fn longest(ending: impl Fn() -> Ending) -> u32 {
+        let pauses = (0..2_000).filter_map(|_| ending().refusal.retry_after_seconds);
+        pauses.max().unwrap_or_default()
+    }
+
+    #[test]
+    fn few_devices_are_back_soon_and_many_spread_over_more_time() {
+        assert_eq!(longest(|| Ending::server_anew(5)), 2);
+        assert_eq!(longest(|| Ending::server_anew(200)), 10);
+        assert_eq!(longest(|| Ending::server_anew(30_000)), 30);
+        assert_eq!(longest(|| Ending::server_gone(5)), 10);
+        assert_eq!(longest(|| Ending::server_gone(30_000)), 30);
+        assert_eq!(longest(|| Ending::restart(5)), 10);
+        assert_eq!(longest(|| Ending::restart(400)), 20);
+        assert!(longest(|| Ending::restart(30_000)) > 280);
     }
 }

@@ -30,8 +30,6 @@ use crate::timing::Timing;
 const UPLINKS_AT_THE_DOOR: (usize, usize) = (64, 16);
 /// When whoever comes while the gateway goes down may ask again, in seconds.
 const AFTER_RESTART: RangeInclusive<u32> = 5..=30;
-/// Devices that come back per second after a drain, by the pauses that they are told.
-const BACK_PER_SECOND: usize = 20;
 
 /// What is decided about a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,9 +264,6 @@ impl Gateway {
         let mut state = self.state();
         state.draining = true;
         let count = state.devices.len();
-        let longest = u32::try_from(count / BACK_PER_SECOND)
-            .unwrap_or(u32::MAX)
-            .clamp(10, 300);
         for line in state.uplinks.values() {
             let retry_after_seconds = chance::seconds(1..=3);
             self.tell(
@@ -280,7 +275,7 @@ impl Gateway {
             );
         }
         for device in state.devices.values() {
-            end(&device.line, Ending::restart(longest));
+            end(&device.line, Ending::restart(count));
         }
         state.devices.clear();
         let over = state.table.close(Instant::now());

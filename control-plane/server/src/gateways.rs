@@ -54,7 +54,7 @@ pub struct Status {
     pub attached: bool,
     /// Since when, or when the last one ended.
     pub since: Option<i64>,
-    /// Why there is none, as a sentence.
+    /// Why there is none, or none with the settings as they are now, as a sentence.
     pub trouble: Option<String>,
     /// Version of the gateway, as it says.
     pub version: Option<String>,
@@ -105,10 +105,19 @@ pub struct ForWhom {
     pub device: Row,
 }
 
+/// One uplink: of several to the same gateway, the one with the highest number was begun last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkId {
+    /// The gateway's number.
+    pub row: i64,
+    /// Counted up from the server's start.
+    pub number: u64,
+}
+
 #[derive(Debug)]
 struct Open {
     id: RendezvousId,
-    gateway: i64,
+    uplink: UplinkId,
     whom: ForWhom,
     ready: Option<oneshot::Sender<Result<(), String>>>,
 }
@@ -116,7 +125,15 @@ struct Open {
 #[derive(Debug, Default)]
 struct Uplink {
     status: Status,
-    orders: Option<mpsc::Sender<Order>>,
+    // The one that stands, and the way to it.
+    standing: Option<(u64, mpsc::Sender<Order>)>,
+}
+
+impl Uplink {
+    /// Why there is none; true if that is news.
+    fn told(&mut self, trouble: &str) -> bool {
+        self.status.trouble.replace(trouble.to_owned()).as_deref() != Some(trouble)
+    }
 }
 
 /// All gateways of this server.
@@ -197,32 +214,50 @@ impl Gateways {
             .unwrap_or_default()
     }
 
-    /// An uplink stands, and takes orders.
-    pub fn attached(&self, row: i64, now: i64, version: String, orders: mpsc::Sender<Order>) {
+    /// An uplink stands, and takes orders; from now on in the place of any older one.
+    pub fn attached(
+        &self,
+        uplink: UplinkId,
+        now: i64,
+        version: String,
+        orders: mpsc::Sender<Order>,
+    ) {
         let status = Status {
             attached: true,
             since: Some(now),
             trouble: None,
             version: Some(version),
         };
-        let orders = Some(orders);
-        self.uplinks().insert(row, Uplink { status, orders });
+        let standing = Some((uplink.number, orders));
+        let stands = Uplink { status, standing };
+        self.uplinks().insert(uplink.row, stands);
     }
 
-    /// There is no uplink, and this is why; true if that sentence is news. The rendezvous that may still have been waiting
-    /// at the gateway are forgotten and returned.
-    pub fn detached(&self, row: i64, now: i64, trouble: &str) -> (bool, Vec<ForWhom>) {
+    /// An uplink does not stand, and this is why; true if that sentence is news. The rendezvous that may still have been
+    /// waiting at the gateway because of it are forgotten and returned. Where another uplink to the same gateway stands,
+    /// that one is what counts.
+    pub fn detached(&self, uplink: UplinkId, now: i64, trouble: &str) -> (bool, Vec<ForWhom>) {
         let news = {
             let mut uplinks = self.uplinks();
-            let uplink = uplinks.entry(row).or_default();
-            uplink.orders = None;
-            if std::mem::take(&mut uplink.status.attached) {
-                uplink.status.since = Some(now);
+            let known = uplinks.entry(uplink.row).or_default();
+            let another = known.standing.as_ref().map(|(number, _)| *number);
+            match another.filter(|number| *number != uplink.number) {
+                // It was replaced in the meantime.
+                Some(newer) if newer > uplink.number => false,
+                Some(_) => known.told(&format!(
+                    "The uplink stands as it was before its settings were changed; with the new ones there is none: {trouble}"
+                )),
+                None => {
+                    known.standing = None;
+                    if std::mem::take(&mut known.status.attached) {
+                        known.status.since = Some(now);
+                    }
+                    known.told(trouble)
+                }
             }
-            uplink.status.trouble.replace(trouble.to_owned()).as_deref() != Some(trouble)
         };
         let mut open = self.open();
-        let (gone, left) = open.drain(..).partition(|open| open.gateway == row);
+        let (gone, left) = open.drain(..).partition(|open| open.uplink == uplink);
         *open = left;
         let gone: VecDeque<Open> = gone;
         let whom = gone.into_iter().filter_map(|open| match open.ready {
@@ -251,6 +286,9 @@ impl Gateways {
             expires_in_seconds: meeting.expires_in_seconds,
         });
         let (ready_in, ready) = oneshot::channel();
+        let Some((number, orders)) = self.standing(row) else {
+            return Err(MeetingError::NotAttached);
+        };
         {
             let mut open = self.open();
             if open.len() >= REMEMBERED {
@@ -258,12 +296,12 @@ impl Gateways {
             }
             open.push_back(Open {
                 id: meeting.id,
-                gateway: row,
+                uplink: UplinkId { row, number },
                 whom,
                 ready: Some(ready_in),
             });
         }
-        if !self.order(row, order) {
+        if orders.try_send(order).is_err() {
             self.forget(meeting.id);
             return Err(MeetingError::NotAttached);
         }
@@ -284,7 +322,7 @@ impl Gateways {
         let mut open = self.open();
         let found = open
             .iter_mut()
-            .find(|open| open.id == id && open.gateway == row);
+            .find(|open| open.id == id && open.uplink.row == row);
         if let Some(ready) = found.and_then(|open| open.ready.take()) {
             // Nobody may be waiting any more; the rendezvous is withdrawn then.
             let _ = ready.send(Ok(()));
@@ -297,7 +335,7 @@ impl Gateways {
         // A gateway has no say about what is open at another one.
         let at = open
             .iter()
-            .position(|open| open.id == ended.id && open.gateway == row)?;
+            .position(|open| open.id == ended.id && open.uplink.row == row)?;
         let gone = open.remove(at)?;
         match gone.ready {
             Some(ready) => {
@@ -316,13 +354,21 @@ impl Gateways {
             at.and_then(|at| open.remove(at))
         };
         if let Some(open) = found {
-            self.order(open.gateway, Order::Withdraw(open.id));
+            self.order(open.uplink.row, Order::Withdraw(open.id));
         }
     }
 
-    fn order(&self, row: i64, order: Order) -> bool {
-        let orders = self.uplinks().get(&row).and_then(|up| up.orders.clone());
-        orders.is_some_and(|orders| orders.try_send(order).is_ok())
+    fn order(&self, row: i64, order: Order) {
+        if let Some((_, orders)) = self.standing(row)
+            && orders.try_send(order).is_err()
+        {
+            // Its uplink is ending, or takes nothing: what is open there ends by itself.
+            tracing::debug!(row, "an order did not reach a gateway");
+        }
+    }
+
+    fn standing(&self, row: i64) -> Option<(u64, mpsc::Sender<Order>)> {
+        self.uplinks().get(&row)?.standing.clone()
     }
 
     fn forget(&self, id: RendezvousId) {

@@ -31,6 +31,10 @@ fn whom() -> ForWhom {
     }
 }
 
+fn uplink(number: u64) -> UplinkId {
+    UplinkId { row: 1, number }
+}
+
 fn ended(id: RendezvousId) -> RendezvousEnded {
     RendezvousEnded {
         id,
@@ -53,7 +57,7 @@ async fn opened(orders: &mut mpsc::Receiver<Order>) -> OpenRendezvous {
 async fn a_gateway_learns_hashes_and_each_end_its_own_token() {
     let gateways = known(vec![gateway(1, "dmz", Vec::new())]);
     let (sender, mut orders) = mpsc::channel(4);
-    gateways.attached(1, 0, "0.1.0".into(), sender);
+    gateways.attached(uplink(1), 0, "0.1.0".into(), sender);
     let answer = async {
         let open = opened(&mut orders).await;
         gateways.ready(2, open.id);
@@ -79,7 +83,7 @@ async fn a_gateway_that_does_not_answer_or_refuses_or_is_lost_gives_no_rendezvou
         MeetingError::NotAttached
     );
     let (sender, mut orders) = mpsc::channel(4);
-    gateways.attached(1, 0, "0.1.0".into(), sender);
+    gateways.attached(uplink(1), 0, "0.1.0".into(), sender);
     let silent = gateways.meet(1, whom()).await.expect_err("silence");
     assert_eq!(silent, MeetingError::NoAnswer);
     let open = opened(&mut orders).await;
@@ -95,7 +99,7 @@ async fn a_gateway_that_does_not_answer_or_refuses_or_is_lost_gives_no_rendezvou
     );
     let lose = async {
         opened(&mut orders).await;
-        let (news, waiting) = gateways.detached(1, 9, "The uplink was lost.");
+        let (news, waiting) = gateways.detached(uplink(1), 9, "The uplink was lost.");
         assert!(news);
         assert_eq!(waiting, []);
     };
@@ -106,7 +110,7 @@ async fn a_gateway_that_does_not_answer_or_refuses_or_is_lost_gives_no_rendezvou
     );
     assert!(gateways.open().is_empty(), "nothing is remembered");
     assert!(
-        !gateways.detached(1, 9, "The uplink was lost.").0,
+        !gateways.detached(uplink(1), 9, "The uplink was lost.").0,
         "old news"
     );
 }
@@ -115,7 +119,7 @@ async fn a_gateway_that_does_not_answer_or_refuses_or_is_lost_gives_no_rendezvou
 async fn a_lost_uplink_names_the_sessions_that_waited_and_a_withdrawn_one_is_withdrawn_there() {
     let gateways = known(vec![gateway(1, "dmz", Vec::new())]);
     let (sender, mut orders) = mpsc::channel(4);
-    gateways.attached(1, 5, "0.1.0".into(), sender);
+    gateways.attached(uplink(1), 5, "0.1.0".into(), sender);
     for round in 0..2 {
         let answer = async {
             let open = opened(&mut orders).await;
@@ -129,11 +133,47 @@ async fn a_lost_uplink_names_the_sessions_that_waited_and_a_withdrawn_one_is_wit
             assert_eq!(orders.recv().await, Some(Order::Withdraw(id)));
         }
     }
-    assert_eq!(gateways.detached(1, 9, "Gone.").1, [whom()]);
+    assert_eq!(gateways.detached(uplink(1), 9, "Gone.").1, [whom()]);
     let status = gateways.status(1);
     assert!(!status.attached);
     assert_eq!(status.since, Some(9));
     assert_eq!(status.trouble.as_deref(), Some("Gone."));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newer_of_two_uplinks_counts_once_it_stands_and_the_older_one_until_then() {
+    let gateways = known(vec![gateway(1, "dmz", Vec::new())]);
+    let (sender, mut orders) = mpsc::channel(4);
+    gateways.attached(uplink(1), 5, "0.1.0".into(), sender);
+    let answer = async {
+        let open = opened(&mut orders).await;
+        gateways.ready(1, open.id);
+    };
+    let (meeting, ()) = tokio::join!(gateways.meet(1, whom()), answer);
+    meeting.expect("ready");
+
+    let (news, waiting) = gateways.detached(uplink(2), 6, "Nobody is there.");
+    assert!(news);
+    assert_eq!(waiting, [], "it is open at the older one");
+    let status = gateways.status(1);
+    assert!(status.attached, "the older one stands");
+    assert_eq!(status.since, Some(5));
+    let trouble = status.trouble.expect("a sentence");
+    assert!(trouble.ends_with(": Nobody is there."), "{trouble}");
+
+    let (newer, mut newer_orders) = mpsc::channel(4);
+    gateways.attached(uplink(2), 7, "0.1.0".into(), newer);
+    let (news, waiting) = gateways.detached(uplink(1), 8, "Replaced.");
+    assert!(!news);
+    assert_eq!(waiting, [whom()]);
+    let status = gateways.status(1);
+    assert_eq!((status.attached, status.since), (true, Some(7)));
+    assert_eq!(status.trouble, None);
+    gateways.order(1, Order::Withdraw(RendezvousId::from_bytes([1; 16])));
+    assert!(newer_orders.try_recv().is_ok());
+    assert!(orders.try_recv().is_err());
+    assert!(gateways.detached(uplink(2), 9, "Gone.").0);
+    assert!(!gateways.status(1).attached);
 }
 
 #[test]

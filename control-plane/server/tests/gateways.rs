@@ -586,8 +586,23 @@ async fn a_gateway_that_moves_or_goes_is_followed_at_once() {
     let moved = Gateway::with("dmz", listener, &renewed, vec![server]);
     let change = Some(json!({ "internal": address }));
     assert_eq!(api.ask("PATCH", "/gateways/dmz", change).await.0, 200);
+    let mut newer = moved.uplink().await;
+    // It answers nothing so far: the old place does its service.
+    let device = filed(&site, &api, "A1").await;
+    let (_, mut link) = through(&site, &mut uplink, &device).await.expect("welcome");
+    assert_eq!(api.get("/gateways/dmz").await["attached"], true);
+    newer.attach().await;
+    assert!(
+        matches!(link.hear().await, FromServer::Goodbye(_)),
+        "its devices are told to come back"
+    );
+    drop(link);
     assert!(uplink.ends().await, "the old place is left");
-    let mut uplink = moved.attached().await;
+    let (_, _link) = through(&site, &mut newer, &device).await.expect("welcome");
+    let shown = api.get("/gateways/dmz").await;
+    assert_eq!(shown["attached"], true);
+    assert_eq!(shown["trouble"], Value::Null);
+    let mut uplink = newer;
     assert_eq!(api.ask("DELETE", "/gateways/dmz", None).await.0, 204);
     assert!(uplink.ends().await, "the server lets go");
     assert_eq!(api.get("/gateways").await, json!([]));
@@ -599,6 +614,39 @@ async fn a_gateway_that_moves_or_goes_is_followed_at_once() {
     ] {
         assert!(audit.contains(&(action.into(), "ok".into())), "{action}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_new_place_does_not_answer_stays_where_it_is_and_says_so() {
+    let site = Site::new().await;
+    let api = site.api().await;
+    let (gateway, mut uplink) = attached(&site, &api).await;
+    let device = filed(&site, &api, "A1").await;
+    let (_, mut link) = through(&site, &mut uplink, &device).await.expect("welcome");
+    let place = |port: u16| Some(json!({ "internal": format!("127.0.0.1:{port}") }));
+    for port in [1, 2] {
+        assert_eq!(api.ask("PATCH", "/gateways/dmz", place(port)).await.0, 200);
+        let shown = api
+            .until("/gateways/dmz", |gateway| gateway["trouble"].is_string())
+            .await;
+        assert_eq!(shown["attached"], true, "{shown}");
+    }
+    assert!(link.is_quiet().await, "nobody has to leave");
+    // Lost now, the old place is not looked for again.
+    uplink.closer.close_with(1001, "bye");
+    api.until("/gateways/dmz", |gateway| gateway["attached"] == false)
+        .await;
+    let audit = eventually(async || {
+        let audit = api.audit().await;
+        let over = ("gateway.detached".into(), "ok".into());
+        audit.contains(&over).then_some(audit)
+    })
+    .await;
+    assert!(!audit.contains(&("gateway.lost".into(), "lost".into())));
+    let back = place(gateway.address.port());
+    assert_eq!(api.ask("PATCH", "/gateways/dmz", back).await.0, 200);
+    let mut uplink = gateway.attached().await;
+    let (_, _link) = through(&site, &mut uplink, &device).await.expect("welcome");
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl Gateway {
                 line.end
                     .send_replace(Some("a newer uplink of the same server took over"));
             }
-            self.detach_from(&mut state, older);
+            self.detach_from(&mut state, older, Ending::server_anew);
         }
         state.uplinks.insert(uplink, line);
         let connections = state.roster.admitted();
@@ -143,14 +143,15 @@ impl Gateway {
 
     /// An uplink is gone. Its devices are told when to come back, its unpaired rendezvous are over.
     pub fn detach(&self, uplink: UplinkId) {
-        self.detach_from(&mut self.state(), uplink);
+        self.detach_from(&mut self.state(), uplink, Ending::server_gone);
     }
 
-    fn detach_from(&self, state: &mut State, uplink: UplinkId) {
+    fn detach_from(&self, state: &mut State, uplink: UplinkId, why: impl Fn(usize) -> Ending) {
         state.uplinks.remove(&uplink);
-        for stream in state.roster.detach(uplink) {
-            if let Some(device) = state.devices.remove(&stream) {
-                end(&device.line, Ending::server_gone());
+        let streams = state.roster.detach(uplink);
+        for stream in &streams {
+            if let Some(device) = state.devices.remove(stream) {
+                end(&device.line, why(streams.len()));
             }
         }
         let over = state.table.uplink_lost(uplink, Instant::now());

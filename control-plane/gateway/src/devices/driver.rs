@@ -167,12 +167,14 @@ async fn stream(seat: &mut Seat) -> Result<Compat<yamux::Stream>, Ending> {
 /// Why the uplink's end of the link is gone: what was decided about the device says it, a moment later at most.
 async fn lost(line: &mut watch::Receiver<Line>) -> Ending {
     let ended = |line: &Line| matches!(line, Line::Ended(_));
+    // How many share the loss isn't known here.
+    let many = usize::MAX;
     match timeout(LOSS_KNOWN, line.wait_for(ended)).await {
         Ok(Ok(line)) => match &*line {
             Line::Ended(ending) => ending.clone(),
-            Line::Waiting | Line::Admitted => Ending::server_gone(),
+            Line::Waiting | Line::Admitted => Ending::server_gone(many),
         },
-        Ok(Err(_)) | Err(_) => Ending::server_gone(),
+        Ok(Err(_)) | Err(_) => Ending::server_gone(many),
     }
 }
 

@@ -123,7 +123,10 @@ async fn a_newer_uplink_of_the_same_server_takes_over_and_another_servers_stays(
     older.admitted().await;
     let mut newer = lab.attached(0, None).await;
     older.over().await;
-    assert_eq!(end_of(&mut device).await.code_word(), Some("no_server"));
+    let closed = end_of(&mut device).await;
+    assert_eq!(closed.code_word(), Some("no_server"));
+    let pause = closed.retry_after.expect("a hint");
+    assert!(pause.as_secs() <= 2, "the newer one is there: {pause:?}");
     let mut back = lab.try_device(&[("Umbra-Server", &named)]).await.unwrap();
     let mut carried = newer.admitted().await;
     talk(&mut back, &mut carried.stream).await;

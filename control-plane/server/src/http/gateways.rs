@@ -45,7 +45,9 @@ fn shown(server: &Server, gateway: &GatewayOnFile) -> Gateway {
         limit: gateway.limit,
         attached: status.attached,
         since: status.since,
-        trouble: (!status.attached).then(|| status.trouble.unwrap_or(waiting)),
+        trouble: status
+            .trouble
+            .or_else(|| (!status.attached).then_some(waiting)),
         version: status.version,
         devices: server.hub.through(&gateway.name),
         certificate_until: gateway.certificate_until,

@@ -16,13 +16,13 @@ use super::devices::Reception;
 use super::machine::{Ending, Input, Machine, Output};
 use crate::audit::{self, Actor, Line};
 use crate::crowd::Crowd;
-use crate::gateways::{ForWhom, Order, end_code};
+use crate::gateways::{ForWhom, Order, UplinkId, end_code};
 use crate::link::Seats;
 use crate::random;
 use crate::serve::Tls;
 use crate::server::{Server, log_failure};
 use crate::sessions;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Stop};
 use crate::store::StoreError;
 use crate::store::gateways::GatewayOnFile;
 
@@ -38,8 +38,13 @@ pub(super) struct Uplink {
     pub(super) server: Arc<Server>,
     pub(super) tls: Arc<Tls>,
     pub(super) gateway: Arc<GatewayOnFile>,
+    pub(super) number: u64,
+    /// Uplinks to the same gateway that end once this one stands.
+    pub(super) older: Vec<Arc<Stop>>,
     pub(super) strangers: Crowd,
     pub(super) limit: watch::Receiver<Option<u32>>,
+    /// Another one is to take this one's place: it goes on while it stands, and is not made anew.
+    pub(super) retired: Shutdown,
     pub(super) stop: Shutdown,
 }
 
@@ -53,6 +58,7 @@ struct Present {
 
 enum Happening {
     Stop,
+    Retired,
     Deadline,
     Connected(Result<Connection, ConnectError>),
     Event(Event),
@@ -69,12 +75,14 @@ impl Uplink {
         let mut present: Option<Present> = None;
         let mut devices = JoinSet::new();
         let seats = Seats::default();
+        let mut retired = false;
         loop {
             while devices.try_join_next().is_some() {}
             let deadline = machine.deadline();
             let happening = tokio::select! {
                 biased;
                 () = self.stop.wait() => Happening::Stop,
+                () = self.retired.wait(), if !retired => Happening::Retired,
                 () = until(deadline) => Happening::Deadline,
                 changed = self.limit.changed() => match changed {
                     Ok(()) => Happening::Limit,
@@ -89,6 +97,10 @@ impl Uplink {
             let now = Instant::now();
             let outputs = match happening {
                 Happening::Stop => break,
+                Happening::Retired => {
+                    retired = true;
+                    Vec::new()
+                }
                 Happening::Deadline => machine.handle(Input::Tick, now),
                 Happening::Limit => {
                     let limit = *self.limit.borrow_and_update();
@@ -144,6 +156,17 @@ impl Uplink {
                     Output::Up(attached) => {
                         let orders = present.as_ref().map(|present| present.orders_in.clone());
                         self.up(attached, orders).await;
+                        for older in self.older.drain(..) {
+                            older.stop();
+                        }
+                    }
+                    // The one that takes this one's place is on its way, or there: the gateway ends this one then.
+                    Output::Down {
+                        sentence, was_up, ..
+                    } if retired => {
+                        if was_up {
+                            self.let_go(&sentence).await;
+                        }
                     }
                     Output::Down {
                         sentence,
@@ -167,6 +190,9 @@ impl Uplink {
                     Output::Rejected(rejected) => self.rejected(rejected).await,
                 }
             }
+            if retired && !machine.is_up() {
+                break;
+            }
             // A gateway has no devices for us before it has taken us; its word of that may come a moment later.
             if let Some(present) = present.as_mut().filter(|_| machine.is_up()) {
                 for stream in present.early.drain(..) {
@@ -187,7 +213,7 @@ impl Uplink {
             present.connection.close().await;
         }
         if machine.is_up() {
-            self.let_go().await;
+            self.let_go("The server has ended the uplink.").await;
         }
     }
 
@@ -239,9 +265,16 @@ impl Uplink {
                 .is_some_and(|limit| own.saturating_add(others) >= limit)
     }
 
+    fn id(&self) -> UplinkId {
+        UplinkId {
+            row: self.gateway.row,
+            number: self.number,
+        }
+    }
+
     async fn up(&self, attached: Attached, orders: Option<mpsc::Sender<Order>>) {
         let Some(orders) = orders else { return };
-        let (row, now) = (self.gateway.row, self.server.clock.now());
+        let now = self.server.clock.now();
         let version = umbra_protocol::refusal::clip(attached.gateway_version);
         tracing::info!(
             gateway = self.gateway.name,
@@ -250,13 +283,15 @@ impl Uplink {
         );
         let line = Line::new(Actor::Server, "gateway.attached", &self.gateway.name)
             .detail(format!("version {version}, at {}", self.gateway.internal));
-        self.server.gateways.attached(row, now, version, orders);
+        self.server
+            .gateways
+            .attached(self.id(), now, version, orders);
         self.note(line).await;
     }
 
     async fn down(&self, sentence: &str, was_up: bool, next: Duration) {
-        let (row, now) = (self.gateway.row, self.server.clock.now());
-        let (news, waiting) = self.server.gateways.detached(row, now, sentence);
+        let now = self.server.clock.now();
+        let (news, waiting) = self.server.gateways.detached(self.id(), now, sentence);
         if was_up || news {
             let (gateway, seconds) = (&self.gateway.name, next.as_secs());
             tracing::warn!(
@@ -275,11 +310,10 @@ impl Uplink {
         }
     }
 
-    /// The server ends the uplink itself.
-    async fn let_go(&self) {
-        let (row, now) = (self.gateway.row, self.server.clock.now());
-        let sentence = "The server has ended the uplink.";
-        let (_, waiting) = self.server.gateways.detached(row, now, sentence);
+    /// The uplink ends for good.
+    async fn let_go(&self, sentence: &str) {
+        let now = self.server.clock.now();
+        let (_, waiting) = self.server.gateways.detached(self.id(), now, sentence);
         tracing::info!(gateway = self.gateway.name, "detached from a gateway");
         self.note(Line::new(
             Actor::Server,
