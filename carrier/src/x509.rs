@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use rustls::pki_types::SignatureVerificationAlgorithm;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{GeneralName, GeneralSubtree, NameConstraints, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
@@ -18,6 +18,22 @@ pub const MAX_CERTIFICATE: usize = 64 * 1024;
 
 /// Names, serial numbers and the like are shown up to this many characters.
 const MAX_TEXT: usize = 200;
+
+/// The extensions that a verification of this program understands; any other that is marked critical makes it refuse. In this
+/// order: key usage, alternative names, basic constraints, name constraints, CRL distribution points, extended key usage,
+/// timestamps of certificate transparency.
+const KNOWN_EXTENSIONS: [&str; 7] = [
+    "2.5.29.15",
+    "2.5.29.17",
+    "2.5.29.19",
+    "2.5.29.30",
+    "2.5.29.31",
+    "2.5.29.37",
+    "1.3.6.1.4.1.11129.2.4.2",
+];
+
+/// How many limits of each kind are named.
+const LIMITS_SHOWN: usize = 6;
 
 /// Why a certificate can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,9 +99,10 @@ pub struct CertificateFacts {
     pub path_len: Option<u32>,
     /// Whether the key usage allows to sign certificates; `None` without a key usage.
     pub may_sign_certificates: Option<bool>,
-    /// Whether the extended key usage allows to be a TLS server; `None` without an extended key usage.
+    /// Whether the extended key usage allows to be a TLS server; `None` without an extended key usage. “Any purpose” doesn't
+    /// count: TLS wants the purpose by its name.
     pub may_be_server: Option<bool>,
-    /// Whether the extended key usage allows to be a TLS client; `None` without an extended key usage.
+    /// Whether the extended key usage allows to be a TLS client, by name too; `None` without an extended key usage.
     pub may_be_client: Option<bool>,
     /// The subject alternative names: host names and IP addresses as they are, others with their kind in front.
     pub san: Vec<String>,
@@ -99,6 +116,12 @@ pub struct CertificateFacts {
     pub signature_is_weak: bool,
     /// Whether subject and issuer are the same and the certificate's own key made the signature.
     pub self_signed: bool,
+    /// The extensions that are marked critical and that TLS connections of this program don't know, by their object identifiers.
+    pub unknown_critical: Vec<String>,
+    /// The names that a CA certificate allows or forbids below it (name constraints), in words; `None` without such limits.
+    pub name_limits: Option<String>,
+    /// The version of X.509: 3 in every certificate that has extensions.
+    pub version: u32,
     pub(crate) names: Vec<AltName>,
 }
 
@@ -153,10 +176,17 @@ impl CertificateFacts {
             signature,
             signature_is_weak,
             self_signed,
+            unknown_critical: Vec::new(),
+            name_limits: None,
+            version: certificate.version().0.saturating_add(1),
             names: Vec::new(),
         };
         for extension in certificate.extensions() {
             facts.note(extension.parsed_extension());
+            let id = extension.oid.to_id_string();
+            if extension.critical && !KNOWN_EXTENSIONS.contains(&id.as_str()) {
+                facts.unknown_critical.push(printable(&id, MAX_TEXT));
+            }
         }
         Ok(facts)
     }
@@ -186,8 +216,11 @@ impl CertificateFacts {
                 self.may_sign_certificates = Some(usage.key_cert_sign())
             }
             ParsedExtension::ExtendedKeyUsage(usage) => {
-                self.may_be_server = Some(usage.server_auth || usage.any);
-                self.may_be_client = Some(usage.client_auth || usage.any);
+                self.may_be_server = Some(usage.server_auth);
+                self.may_be_client = Some(usage.client_auth);
+            }
+            ParsedExtension::NameConstraints(limits) => {
+                self.name_limits = Some(describe_limits(limits));
             }
             ParsedExtension::SubjectAlternativeName(names) => {
                 for name in &names.general_names {
@@ -328,6 +361,59 @@ fn hex(bytes: &[u8], limit: usize) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+/// Name constraints in words.
+fn describe_limits(limits: &NameConstraints<'_>) -> String {
+    let list = |subtrees: &Option<Vec<GeneralSubtree<'_>>>, word: &str| {
+        let subtrees = subtrees.as_deref().unwrap_or_default();
+        (!subtrees.is_empty()).then(|| {
+            let mut shown: Vec<String> = subtrees
+                .iter()
+                .take(LIMITS_SHOWN)
+                .map(|subtree| describe_limit(&subtree.base))
+                .collect();
+            if let Some(more @ 1..) = subtrees.len().checked_sub(LIMITS_SHOWN) {
+                shown.push(format!("{more} more"));
+            }
+            format!("{word} {}", shown.join(", "))
+        })
+    };
+    let parts: Vec<String> = [
+        list(&limits.permitted_subtrees, "only"),
+        list(&limits.excluded_subtrees, "not"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() {
+        "nothing in particular".to_owned()
+    } else {
+        parts.join("; ")
+    }
+}
+
+fn describe_limit(name: &GeneralName<'_>) -> String {
+    match name {
+        GeneralName::DNSName(name) => printable(name, MAX_TEXT),
+        GeneralName::IPAddress(bytes) => {
+            let (address, mask) = bytes.split_at(bytes.len() / 2);
+            match (ip(address), ip(mask)) {
+                (Some(address), Some(mask)) => format!("{address} with the mask {mask}"),
+                (None, _) | (_, None) => format!("an IP network of {} bytes", bytes.len()),
+            }
+        }
+        GeneralName::DirectoryName(name) => {
+            format!("name:{}", printable(&name.to_string(), MAX_TEXT))
+        }
+        GeneralName::RFC822Name(name) => format!("mail:{}", printable(name, MAX_TEXT)),
+        GeneralName::URI(name) => format!("URI:{}", printable(name, MAX_TEXT)),
+        GeneralName::OtherName(..)
+        | GeneralName::X400Address(_)
+        | GeneralName::EDIPartyName(_)
+        | GeneralName::RegisteredID(_)
+        | GeneralName::Invalid(..) => "another kind of name".to_owned(),
+    }
 }
 
 /// The key in words, and whether *ring* and webpki take it.

@@ -3,6 +3,7 @@
 
 mod demo;
 mod fuzz;
+mod limbo;
 mod setup;
 mod step;
 mod test;
@@ -26,6 +27,8 @@ enum Task {
     Test(test::Arguments),
     /// Runs every fuzz target for a bounded time
     Fuzz(fuzz::Arguments),
+    /// Holds how chains are verified and diagnosed against the cases of x509-limbo
+    Limbo(limbo::Arguments),
     /// Starts a device and a server in a temporary folder and shadows the one through the other
     Demo(demo::Arguments),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Limbo(arguments) => limbo::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
     };
     match outcome {

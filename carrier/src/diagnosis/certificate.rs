@@ -8,6 +8,11 @@ use crate::x509::{Signed, date_text, printable};
 /// Names that are listed in a sentence.
 const NAMES_SHOWN: usize = 8;
 
+/// Below this many seconds a root's end is near: a year.
+const ROOT_LEFT: i64 = 365 * 86_400;
+/// And for the others: thirty days.
+const END_LEFT: i64 = 30 * 86_400;
+
 /// The findings about the certificate at `position` of the path; 0 is the server's own.
 pub(super) fn check(
     order: &Order<'_>,
@@ -27,6 +32,10 @@ pub(super) fn check(
             add(check_distinct(member, issuer));
         }
     }
+    if !is_anchor(order, position) {
+        add(check_version(member));
+        add(check_extensions(member));
+    }
     if let Some(finding) = check_signature(order, position) {
         add(finding);
     }
@@ -34,6 +43,12 @@ pub(super) fn check(
     add(check_key(member));
     if let Some(now) = expectation.now {
         add(check_dates(member, now));
+        if let Some(finding) = check_lifetime(order, position, now) {
+            add(finding);
+        }
+    }
+    if position > 0 && !is_anchor(order, position) {
+        add(check_authority_purpose(member));
     }
     if position == 0 {
         add(check_purpose(member));
@@ -42,6 +57,12 @@ pub(super) fn check(
             add(check_host(member, host));
         }
     }
+}
+
+/// Whether this is the top of a chain, for which nobody vouches but itself.
+fn is_anchor(order: &Order<'_>, position: usize) -> bool {
+    let member = order.path[position];
+    position > 0 && position + 1 == order.path.len() && (member.anchor || member.facts.self_signed)
 }
 
 fn check_ca_flag(member: &Member<'_>) -> Finding {
@@ -80,10 +101,11 @@ fn check_key_usage(member: &Member<'_>) -> Finding {
 fn check_path_length(order: &Order<'_>, position: usize) -> Finding {
     let facts = &order.path[position].facts;
     let name = facts.display_name();
-    // The server's own certificate doesn't count, and a CA that only renewed its own key doesn't either.
+    // The server's own certificate doesn't count. A CA that only renewed its own key doesn't either by the standard, but the
+    // verification counts it below an intermediate certificate.
     let below = order.path[1..position]
         .iter()
-        .filter(|member| member.facts.subject != member.facts.issuer)
+        .filter(|member| !is_anchor(order, position) || member.facts.subject != member.facts.issuer)
         .count();
     match facts.path_len {
         Some(allowed) if usize::try_from(allowed).is_ok_and(|allowed| below > allowed) => {
@@ -159,7 +181,7 @@ fn check_algorithm(order: &Order<'_>, position: usize) -> Finding {
     let (name, algorithm) = (facts.display_name(), &facts.signature);
     let unknown =
         order.signatures.get(position).copied().flatten() == Some(Signed::UnknownAlgorithm);
-    if facts.self_signed && position > 0 {
+    if is_anchor(order, position) {
         // A root is trusted for itself: nobody relies on its signature.
         return if facts.signature_is_weak {
             Finding::warn(
@@ -239,6 +261,85 @@ fn check_dates(member: &Member<'_>, now: i64) -> Finding {
             Check::Validity,
             format!("“{name}” is valid until {}", date_text(facts.not_after)),
         )
+    }
+}
+
+fn check_version(member: &Member<'_>) -> Finding {
+    let (name, version) = (member.facts.display_name(), member.facts.version);
+    if version == 3 {
+        Finding::pass(
+            Check::Version,
+            format!("“{name}” is a certificate of X.509 version 3"),
+        )
+    } else {
+        Finding::fail(
+            Check::Version,
+            format!(
+                "“{name}” is a certificate of X.509 version {version}, which says nothing about what it is for"
+            ),
+            "Make this certificate anew, as X.509 version 3.",
+        )
+    }
+}
+
+fn check_extensions(member: &Member<'_>) -> Finding {
+    let (name, unknown) = (member.facts.display_name(), &member.facts.unknown_critical);
+    if unknown.is_empty() {
+        Finding::pass(
+            Check::CriticalExtensions,
+            format!("“{name}” demands nothing that isn't known here"),
+        )
+    } else {
+        Finding::fail(
+            Check::CriticalExtensions,
+            format!(
+                "“{name}” has a critical extension that isn't known here: {}",
+                list(unknown)
+            ),
+            "Make this certificate anew without that extension, or without marking it critical.",
+        )
+    }
+}
+
+fn check_lifetime(order: &Order<'_>, position: usize, now: i64) -> Option<Finding> {
+    let facts = &order.path[position].facts;
+    let left = facts.not_after.saturating_sub(now);
+    if left < 0 || now < facts.not_before {
+        // Said by the check of the dates.
+        return None;
+    }
+    let (name, until) = (facts.display_name(), date_text(facts.not_after));
+    Some(if is_anchor(order, position) && left < ROOT_LEFT {
+        Finding::warn(
+            Check::Lifetime,
+            format!("the root certificate “{name}” is only valid until {until}"),
+            "Make a new root now: when this one expires, all certificates have to be replaced and all devices taken on \
+             again. Give it as many years as you can.",
+        )
+    } else if left < END_LEFT {
+        Finding::warn(
+            Check::Lifetime,
+            format!("“{name}” is only valid until {until}"),
+            "Have it signed anew by the same issuer and for the same names before that day; no device notices.",
+        )
+    } else {
+        Finding::pass(Check::Lifetime, format!("“{name}” won't expire soon"))
+    })
+}
+
+fn check_authority_purpose(member: &Member<'_>) -> Finding {
+    let name = member.facts.display_name();
+    match member.facts.may_be_server {
+        Some(true) | None => {
+            Finding::pass(Check::Purpose, format!("“{name}” may vouch for servers"))
+        }
+        Some(false) => Finding::fail(
+            Check::Purpose,
+            format!(
+                "“{name}” may not vouch for servers: its extended key usage lacks server authentication"
+            ),
+            "Make this certificate anew, with “server authentication” in its extended key usage, or without that extension.",
+        ),
     }
 }
 

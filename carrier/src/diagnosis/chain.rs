@@ -1,17 +1,32 @@
 //! The certificates as a chain: which is the end certificate, whose issuer is whose, what is missing, what is too much.
 //! Names lead from one certificate to the next; signatures decide between certificates of the same name.
 
+use std::collections::HashMap;
+
 use super::{Check, Expectation, Finding, Verdict};
+use rustls::pki_types::CertificateDer;
+
 use crate::tls::fingerprint;
 use crate::x509::{CertificateFacts, Signed, der, sha256, signed_by};
 
 /// A certificate that could be read.
 pub(super) struct Member<'a> {
-    /// Its place among the presented ones.
+    /// Its place among the presented ones, and behind them among those that are trusted anyway.
     pub index: usize,
+    /// Whether the server presents it.
+    pub presented: bool,
+    /// Whether it is one of those that are trusted by itself: then nobody asks what is above it.
+    pub anchor: bool,
     pub der: &'a [u8],
     pub facts: CertificateFacts,
 }
+
+/// How many intermediate certificates the verification follows.
+const MAX_INTERMEDIATES: usize = 6;
+/// More ways from the end certificate upwards are not tried.
+const MAX_PATHS: usize = 32;
+/// Nor more steps on all these ways together.
+const MAX_STEPS: usize = 1024;
 
 /// The certificates in their right order.
 pub(super) struct Order<'a> {
@@ -24,51 +39,30 @@ pub(super) struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    /// `None` if there is no readable certificate.
-    pub(super) fn of(members: &'a [Member<'a>]) -> Option<Self> {
-        let end = find_end(members)?;
-        let mut path = vec![end];
-        let mut signatures = Vec::new();
-        let mut current = end;
-        while let Some(shape) = der::shape(current.der) {
-            if current.facts.self_signed {
-                signatures.push(signature(current, current));
-                break;
-            }
-            let candidates = members.iter().filter(|candidate| {
-                der::shape(candidate.der).is_some_and(|candidate| candidate.subject == shape.issuer)
-                    && !path.iter().any(|known| known.der == candidate.der)
-            });
-            let best = candidates
-                .map(|candidate| (candidate, signature(current, candidate)))
-                .max_by_key(|(candidate, signed)| {
-                    (trustworthy(*signed), std::cmp::Reverse(candidate.index))
-                });
-            let Some((issuer, signed)) = best else {
-                // Its own issuer by name, but not by signature: a damaged or forged root.
-                let own = (shape.subject == shape.issuer)
-                    .then(|| signature(current, current))
-                    .flatten();
-                signatures.push(own);
-                break;
-            };
-            signatures.push(signed);
-            path.push(issuer);
-            current = issuer;
-        }
-        let unrelated = members
-            .iter()
-            .filter(|member| !path.iter().any(|known| known.index == member.index))
-            .collect();
-        Some(Self {
-            path,
+    /// All ways up from the end certificate, the likeliest first; none if there is no readable certificate. Where certificates
+    /// were renewed or signed by several, there are several. `first_is_end`: the first certificate is known to be the end.
+    pub(super) fn all(members: &'a [Member<'a>], first_is_end: bool) -> Vec<Self> {
+        let mut signatures = Signatures::default();
+        let end = if first_is_end {
+            members.first()
+        } else {
+            find_end(members, &mut signatures)
+        };
+        let Some(end) = end.filter(|end| end.presented) else {
+            return Vec::new();
+        };
+        let mut search = Search {
+            members,
             signatures,
-            unrelated,
-        })
+            found: Vec::new(),
+            steps: 0,
+        };
+        search.climb(&mut vec![end]);
+        search.found
     }
 
     pub(super) fn end(&self) -> &Member<'a> {
-        // `of` begins every path with the end certificate.
+        // Every path begins with the end certificate.
         self.path[0]
     }
 
@@ -76,9 +70,151 @@ impl<'a> Order<'a> {
         self.path[self.path.len() - 1]
     }
 
-    /// Whether the path ends at a certificate that names itself as its issuer.
+    /// Whether the path ends at a certificate that is trusted by itself, or that names itself as its issuer.
     pub(super) fn reaches_root(&self) -> bool {
-        der::shape(self.top().der).is_some_and(|shape| shape.subject == shape.issuer)
+        self.reaches_anchor()
+            || der::shape(self.top().der).is_some_and(|shape| shape.subject == shape.issuer)
+    }
+
+    /// Whether the path ends above the end certificate, at a certificate that is trusted by itself.
+    pub(super) fn reaches_anchor(&self) -> bool {
+        self.path.len() > 1 && self.top().anchor
+    }
+}
+
+/// Which certificate was signed by which, looked at once.
+#[derive(Default)]
+struct Signatures(HashMap<(usize, usize), Option<Signed>>);
+
+impl Signatures {
+    fn of(&mut self, certificate: &Member<'_>, issuer: &Member<'_>) -> Option<Signed> {
+        *self
+            .0
+            .entry((certificate.index, issuer.index))
+            .or_insert_with(|| {
+                let issuer = der::shape(issuer.der)?;
+                Some(signed_by(&der::shape(certificate.der)?, issuer.public_key))
+            })
+    }
+}
+
+struct Search<'a> {
+    members: &'a [Member<'a>],
+    signatures: Signatures,
+    found: Vec<Order<'a>>,
+    steps: usize,
+}
+
+impl<'a> Search<'a> {
+    /// Goes on from the last certificate of `path`.
+    fn climb(&mut self, path: &mut Vec<&'a Member<'a>>) {
+        self.steps += 1;
+        if self.found.len() >= MAX_PATHS || self.steps > MAX_STEPS {
+            return;
+        }
+        let (current, length) = (path[path.len() - 1], path.len());
+        let is_top = current.facts.self_signed || (length > 1 && current.anchor);
+        let issuers = match der::shape(current.der) {
+            Some(shape) if !is_top => self.issuers(&shape, current, path),
+            Some(_) | None => Vec::new(),
+        };
+        if issuers.is_empty() {
+            self.keep(path);
+        }
+        for issuer in issuers {
+            path.push(issuer);
+            self.climb(path);
+            path.truncate(length);
+        }
+    }
+
+    /// Who may have issued the last certificate of `path`, the likeliest first. Somebody of the same name who didn't sign it
+    /// only counts where there is nobody else.
+    fn issuers(
+        &mut self,
+        shape: &der::Shape<'_>,
+        current: &Member<'_>,
+        path: &[&'a Member<'a>],
+    ) -> Vec<&'a Member<'a>> {
+        let mut issuers: Vec<(u8, &Member<'_>)> = self
+            .members
+            .iter()
+            .filter(|candidate| {
+                der::shape(candidate.der).is_some_and(|issuer| issuer.subject == shape.issuer)
+                    && !path.iter().any(|known| known.der == candidate.der)
+            })
+            .map(|candidate| {
+                (
+                    trustworthy(self.signatures.of(current, candidate)),
+                    candidate,
+                )
+            })
+            .collect();
+        issuers.sort_by_key(|(trust, issuer)| {
+            (std::cmp::Reverse(*trust), !issuer.anchor, issuer.index)
+        });
+        if issuers.first().is_some_and(|(trust, _)| *trust > 0) {
+            issuers.retain(|(trust, _)| *trust > 0);
+        }
+        let mut seen: Vec<&[u8]> = Vec::new();
+        let mut distinct = Vec::new();
+        for (_, issuer) in issuers {
+            if !seen.contains(&issuer.der) {
+                seen.push(issuer.der);
+                distinct.push(issuer);
+            }
+        }
+        distinct
+    }
+
+    /// Who vouches for the top of a path that is trusted by itself: nobody asks, but it isn't out of place.
+    fn above(&self, path: &[&'a Member<'a>]) -> Vec<&'a Member<'a>> {
+        let mut above: Vec<&Member<'_>> = Vec::new();
+        let mut current = path
+            .last()
+            .copied()
+            .filter(|top| path.len() > 1 && top.anchor && !top.facts.self_signed);
+        while let Some(shape) = current.and_then(|current| der::shape(current.der)) {
+            current = self.members.iter().find(|candidate| {
+                der::shape(candidate.der).is_some_and(|issuer| issuer.subject == shape.issuer)
+                    && !path
+                        .iter()
+                        .chain(&above)
+                        .any(|known| known.der == candidate.der)
+            });
+            above.extend(current);
+        }
+        above
+    }
+
+    fn keep(&mut self, path: &[&'a Member<'a>]) {
+        let mut signatures: Vec<Option<Signed>> = path
+            .windows(2)
+            .map(|pair| self.signatures.of(pair[0], pair[1]))
+            .collect();
+        if let Some(top) = path.last() {
+            let by_itself = der::shape(top.der).is_some_and(|shape| shape.subject == shape.issuer);
+            let signed = by_itself
+                .then(|| self.signatures.of(top, top))
+                .flatten()
+                // Nobody relies on the signature of what is trusted by itself.
+                .filter(|signed| *signed != Signed::No || !top.anchor || path.len() == 1);
+            signatures.push(signed);
+        }
+        let above = self.above(path);
+        let unrelated = self
+            .members
+            .iter()
+            .filter(|member| {
+                let known = |other: &&Member<'_>| other.index == member.index;
+                member.presented && !path.iter().any(known) && !above.iter().any(known)
+            })
+            .collect();
+        self.found.push(Order {
+            path: path.to_vec(),
+            signatures,
+            unrelated,
+        });
     }
 }
 
@@ -90,47 +226,90 @@ fn trustworthy(signed: Option<Signed>) -> u8 {
     }
 }
 
-fn signature(certificate: &Member<'_>, issuer: &Member<'_>) -> Option<Signed> {
-    let issuer = der::shape(issuer.der)?;
-    Some(signed_by(&der::shape(certificate.der)?, issuer.public_key))
-}
-
 /// The first certificate, as TLS demands; unless it vouches for others: then the one that vouches for none.
-fn find_end<'a>(members: &'a [Member<'a>]) -> Option<&'a Member<'a>> {
-    let issues = |member: &Member<'_>| {
+fn find_end<'a>(members: &'a [Member<'a>], signatures: &mut Signatures) -> Option<&'a Member<'a>> {
+    let mut issues = |member: &Member<'_>| {
         let Some(own) = der::shape(member.der) else {
             return false;
         };
         members
             .iter()
-            .filter(|other| other.der != member.der)
+            .filter(|other| other.presented && other.der != member.der)
             .any(|other| {
                 // An end certificate that has its root's name isn't issued by itself.
                 der::shape(other.der).is_some_and(|other| other.issuer == own.subject)
-                    && signature(other, member).is_some_and(|signed| signed != Signed::No)
+                    && signatures
+                        .of(other, member)
+                        .is_some_and(|signed| signed != Signed::No)
             })
     };
     let first = members.first()?;
     if !issues(first) {
         return Some(first);
     }
-    let others = || members.iter().filter(|member| !issues(member));
-    others()
+    let others: Vec<&Member<'_>> = members
+        .iter()
+        .filter(|member| member.presented && !issues(member))
+        .collect();
+    others
+        .iter()
         .find(|member| member.facts.is_ca != Some(true))
-        .or_else(|| others().next())
+        .or_else(|| others.first())
+        .copied()
         .or(Some(first))
 }
 
 /// The findings about the chain as a whole.
-pub(super) fn check(order: &Order<'_>, expectation: &Expectation<'_>, findings: &mut Vec<Finding>) {
+pub(super) fn check(
+    order: &Order<'_>,
+    roots: &[CertificateDer<'_>],
+    expectation: &Expectation<'_>,
+    findings: &mut Vec<Finding>,
+) {
     findings.push(check_order(order));
-    findings.push(check_complete(order, expectation));
+    if let Some(finding) = check_depth(order) {
+        findings.push(finding);
+    }
+    findings.push(check_complete(order, roots, expectation));
     for member in &order.unrelated {
         findings.push(unrelated(order, member));
     }
     if let Some(expected) = expectation.root_fingerprint {
         findings.push(check_fingerprint(order, expected));
+    } else if !roots.is_empty() && order.reaches_root() {
+        findings.push(check_anchor(order));
     }
+}
+
+/// More intermediate certificates than any TLS library follows.
+fn check_depth(order: &Order<'_>) -> Option<Finding> {
+    let between = order.path.len().saturating_sub(2);
+    (between > MAX_INTERMEDIATES).then(|| {
+        Finding::fail(
+            Check::ChainLength,
+            format!("there are {between} intermediate certificates, and connections follow no more than {MAX_INTERMEDIATES}"),
+            "Have the server's certificate issued by a CA that is nearer to the root.",
+        )
+    })
+}
+
+/// Whether the chain ends at one of the roots that are trusted here.
+fn check_anchor(order: &Order<'_>) -> Finding {
+    let (check, top) = (Check::RootFingerprint, order.top());
+    let name = top.facts.display_name();
+    if order.reaches_anchor() {
+        return Finding::pass(check, format!("“{name}” is a root that is trusted here")).about(top);
+    }
+    Finding::fail(
+        check,
+        format!(
+            "the root certificate “{name}” (fingerprint {}) is none of those that are trusted here",
+            fingerprint(&sha256(top.der))
+        ),
+        "Compare its fingerprint with the administrator. If the server was given a new root on purpose, enrol the device \
+         again; otherwise someone else may be answering: don't connect.",
+    )
+    .about(top)
 }
 
 fn check_order(order: &Order<'_>) -> Finding {
@@ -160,7 +339,11 @@ fn check_order(order: &Order<'_>) -> Finding {
     }
 }
 
-fn check_complete(order: &Order<'_>, expectation: &Expectation<'_>) -> Finding {
+fn check_complete(
+    order: &Order<'_>,
+    roots: &[CertificateDer<'_>],
+    expectation: &Expectation<'_>,
+) -> Finding {
     let top = order.top();
     if order.reaches_root() {
         if order.path.len() == 1 {
@@ -206,6 +389,14 @@ fn check_complete(order: &Order<'_>, expectation: &Expectation<'_>) -> Finding {
         .about(top);
     }
     let sentence = format!("the root certificate “{issuer}” isn't among the certificates");
+    if !roots.is_empty() {
+        return Finding::fail(
+            Check::ChainComplete,
+            format!("{sentence}, and it is none of those that are trusted here"),
+            format!("Add the certificate of “{issuer}”, and all above it up to the root, to the server's certificates."),
+        )
+        .about(top);
+    }
     match expectation.root_fingerprint {
         Some(_) => Finding::fail(
             Check::ChainComplete,

@@ -49,9 +49,13 @@ impl<'a> Host<'a> {
 
 fn covers(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
-        Some(parent) => host
-            .split_once('.')
-            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+        // An asterisk for all names below a top-level domain is for nobody.
+        Some(parent) => {
+            parent.contains('.')
+                && host
+                    .split_once('.')
+                    .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent))
+        }
         None => name.eq_ignore_ascii_case(host),
     }
 }

@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::client::read_name;
 use super::error::TlsError;
-use super::trust::{ChainVerifier, DatePolicy, ServerTrust, TrustError};
+use super::trust::{ChainVerifier, DatePolicy, ServerTrust, TrustError, read};
 
 /// Whether a server that presents this chain (its own certificate first) under the name `host` would be taken for one that
 /// `trust` vouches for, at the time `now` (seconds since 1970). Gateways are taken like servers.
@@ -29,7 +29,13 @@ pub fn judge_chain(
     ChainVerifier::new(trust, dates)
         .map_err(in_terms_of_a_chain)?
         .or_gateway()
-        .verify(end, others, &name, now)
+        .verify(end, others, &name, now)?;
+    // In a handshake the server signs with this key, and no signature by another kind of key is taken.
+    if read(end)?.key_is_usable {
+        Ok(())
+    } else {
+        Err(TlsError::SignatureNotAccepted)
+    }
 }
 
 /// A root that can't be pinned, as if the server had presented it.

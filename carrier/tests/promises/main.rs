@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod agreement;
 mod chains;
 mod diagnosis;
 mod envelope;

@@ -230,6 +230,27 @@ pub(crate) fn with_signature_algorithm(certificate: &Der, algorithm: &[u8]) -> D
     whole.into()
 }
 
+/// As [`with_signature_algorithm`], and said in the signed part too, as in an honest certificate.
+pub(crate) fn with_algorithm_throughout(certificate: &Der, algorithm: &[u8]) -> Der {
+    let ecdsa = [0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let at = certificate
+        .windows(ecdsa.len())
+        .position(|bytes| bytes == ecdsa)
+        .unwrap();
+    let grown = u16::try_from(algorithm.len() - 10).unwrap();
+    let length = u16::from_be_bytes([certificate[6], certificate[7]]) + grown;
+    let whole = [
+        &certificate[..6],
+        &length.to_be_bytes(),
+        &certificate[8..at],
+        &[0x30, u8::try_from(algorithm.len()).unwrap()],
+        algorithm,
+        &certificate[at + ecdsa.len()..],
+    ]
+    .concat();
+    with_signature_algorithm(&whole.into(), algorithm)
+}
+
 /// RSA with SHA-1.
 pub(crate) const SHA1: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5, 5, 0];
 
