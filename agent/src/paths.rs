@@ -122,6 +122,24 @@ impl Paths {
         ]
     }
 
+    /// What the network says about DNS.
+    pub fn resolv_conf(&self) -> PathBuf {
+        self.below("etc/resolv.conf")
+    }
+
+    /// How the kernel was started.
+    pub fn kernel_command_line(&self) -> PathBuf {
+        self.below("proc/cmdline")
+    }
+
+    /// Credentials in the image, those that a person put there before those that its maker did.
+    pub fn image_credentials(&self) -> [PathBuf; 2] {
+        [
+            self.below("etc/umbra/icg.xml"),
+            self.below("usr/share/umbra/icg.xml"),
+        ]
+    }
+
     /// The kernel's list of network adapters.
     pub fn network_adapters(&self) -> PathBuf {
         self.below("sys/class/net")
