@@ -43,7 +43,7 @@ pub enum ViewerError {
     },
 }
 
-/// A viewer's program and arguments, with placeholders.
+/// A viewer's program and arguments, in which `{host}`, `{port}` and `{display}` stand for where to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
     words: Vec<String>,
