@@ -3,14 +3,16 @@
 //! standard input, never in its arguments.
 
 use std::collections::VecDeque;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use umbra_protocol::refusal::clip;
@@ -21,8 +23,8 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 const SAID_MAX: usize = 4096;
 /// How much of that is shown.
 const SHOWN_MAX: usize = 300;
-/// How long what the program has said is waited for once it has ended: something that it left running may hold on to its output.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How much of what it has said is still taken up after its end; no pipe holds more.
+const REST_MAX: u64 = 1024 * 1024;
 
 /// A program, and what it gets.
 #[derive(Debug)]
@@ -85,6 +87,11 @@ fn words(said: &str) -> String {
 /// Runs it to its end; returns the last that it said, as one line. Dropping the future ends the program.
 pub(super) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
     let (program, arguments) = what.command.split_first().ok_or(ProgramError::Nameless)?;
+    let not_started = |source| ProgramError::Start {
+        program: program.clone(),
+        source,
+    };
+    let (ears, out, err) = one_ear_for_both().map_err(not_started)?;
     let started = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -92,18 +99,19 @@ pub(super) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
         .envs(what.environment.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(out)
+        .stderr(err)
         // A group of its own, so that what it has started can be ended with it.
         .process_group(0)
         .spawn();
-    let mut child = started.map_err(|source| ProgramError::Start {
-        program: program.clone(),
-        source,
-    })?;
+    let mut child = started.map_err(not_started)?;
     let group = Group::of(&child);
     let mut said = VecDeque::new();
-    let ended = timeout(what.deadline, attend(&mut child, what.input, &mut said)).await;
+    let ended = timeout(
+        what.deadline,
+        attend(&mut child, what.input, ears, &mut said),
+    )
+    .await;
     let Ok(ended) = ended else {
         drop(group);
         // Killed above: reaped here.
@@ -115,10 +123,7 @@ pub(super) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
         });
     };
     group.forget();
-    let status = ended.map_err(|source| ProgramError::Start {
-        program: program.clone(),
-        source,
-    })?;
+    let status = ended.map_err(not_started)?;
     if status.success() {
         return Ok(shown(said));
     }
@@ -129,8 +134,21 @@ pub(super) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
     })
 }
 
-async fn attend(child: &mut Child, input: &str, said: &mut VecDeque<u8>) -> io::Result<ExitStatus> {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+/// One pipe for both ways in which a program speaks, so that what it said last is what is heard last.
+fn one_ear_for_both() -> io::Result<(Receiver, Stdio, Stdio)> {
+    let (ears, mouth) = io::pipe()?;
+    let other = mouth.try_clone()?;
+    let ears = Receiver::from_owned_fd(ears.into())?;
+    Ok((ears, mouth.into(), other.into()))
+}
+
+async fn attend(
+    child: &mut Child,
+    input: &str,
+    mut ears: Receiver,
+    said: &mut VecDeque<u8>,
+) -> io::Result<ExitStatus> {
+    let stdin = child.stdin.take();
     let telling = async {
         if let Some(mut stdin) = stdin {
             // A program that does not want to hear it is free to close its ears.
@@ -138,38 +156,35 @@ async fn attend(child: &mut Child, input: &str, said: &mut VecDeque<u8>) -> io::
         }
     };
     let hearing = async {
-        let (mut stdout, mut stderr) = (stdout, stderr);
-        while stdout.is_some() || stderr.is_some() {
-            let heard = tokio::select! {
-                heard = hear(&mut stdout) => heard,
-                heard = hear(&mut stderr) => heard,
-            };
-            said.extend(heard);
-            let excess = said.len().saturating_sub(SAID_MAX);
-            said.drain(..excess);
+        let mut part = [0; SAID_MAX];
+        while let Ok(count @ 1..) = ears.read(&mut part).await {
+            keep(said, &part[..count]);
         }
     };
-    let mut hearing = std::pin::pin!(async { tokio::join!(telling, hearing) });
-    let status = tokio::select! {
-        status = child.wait() => status?,
-        _ = &mut hearing => return child.wait().await,
+    let status = {
+        let mut talk = std::pin::pin!(async { tokio::join!(telling, hearing) });
+        tokio::select! {
+            status = child.wait() => status?,
+            _ = &mut talk => child.wait().await?,
+        }
     };
-    let _ = timeout(LAST_WORDS, hearing).await;
+    // All that it has said is there by now. The end of the pipe is not waited for: something that it left running may hold on
+    // to it.
+    if let Ok(rest) = ears.into_nonblocking_fd() {
+        let mut rest = File::from(rest).take(REST_MAX);
+        let mut part = [0; SAID_MAX];
+        while let Ok(count @ 1..) = rest.read(&mut part) {
+            keep(said, &part[..count]);
+        }
+    }
     Ok(status)
 }
 
-/// The next that is said; nothing is left of a source that has ended.
-async fn hear(source: &mut Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let Some(open) = source else {
-        return std::future::pending().await;
-    };
-    let mut part = vec![0; 512];
-    let count = open.read(&mut part).await.unwrap_or(0);
-    if count == 0 {
-        *source = None;
-    }
-    part.truncate(count);
-    part
+/// Keeps the end of what is said.
+fn keep(said: &mut VecDeque<u8>, more: &[u8]) {
+    said.extend(more);
+    let excess = said.len().saturating_sub(SAID_MAX);
+    said.drain(..excess);
 }
 
 fn shown(said: VecDeque<u8>) -> String {
@@ -198,7 +213,7 @@ impl Group {
     }
 
     /// The program has ended by itself: whatever it has left running on purpose goes on.
-    fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         self.0 = None;
     }
 }
@@ -269,6 +284,14 @@ mod tests {
             play(&[], "", LONG).await,
             Err(ProgramError::Nameless)
         ));
+    }
+
+    #[tokio::test]
+    async fn what_is_said_in_two_ways_is_heard_in_the_order_in_which_it_was_said() {
+        let script = "for i in $(seq 1 30); do echo $i; echo $i. >&2; done";
+        let said = play(&shell(script), "", LONG).await.expect("it works");
+        let expected: Vec<String> = (1..=30).map(|i| format!("{i} {i}.")).collect();
+        assert_eq!(said, expected.join(" "));
     }
 
     #[tokio::test]
