@@ -127,8 +127,8 @@ impl Stage {
 pub struct Reached {
     /// Where.
     pub address: Address,
-    /// SHA-256 of the root that stands behind it.
-    pub root: Fingerprint,
+    /// SHA-256 of the root that it presents; nothing if it presents none.
+    pub root: Option<Fingerprint>,
     /// The public authority that vouches for it, if one does.
     pub public_ca: Option<String>,
 }

@@ -32,7 +32,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Controls, and what changes direction or joins without being seen.
-fn is_invisible(character: char) -> bool {
+pub(crate) fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

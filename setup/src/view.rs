@@ -131,6 +131,8 @@ pub enum State {
     Waiting,
     /// Under way.
     Running,
+    /// It does not apply here.
+    Skipped,
     /// Done and well.
     Good,
     /// Done; something should be looked at.

@@ -60,6 +60,8 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     check_failed_all: "Noch keine der Adressen funktioniert. {others}",
     check_wrong_root: "Der Server {address} hat ein anderes Stammzertifikat, als die Zugangsdaten nennen. Es kann der falsche Server \
                        sein, oder jemand hat sich dazwischengeschaltet. Machen Sie nicht weiter, und rufen Sie Ihren Administrator an.",
+    check_no_root: "Der Server zeigt sein Stammzertifikat nicht; es gibt keinen Fingerabdruck zum Vergleichen. Rufen Sie Ihren \
+                    Administrator an: Die Zertifikatskette des Servers muss das Stammzertifikat enthalten.",
     check_other: "Andere Adresse",
     stage_name: "Name",
     stage_tcp: "Netzwerk",
@@ -103,7 +105,7 @@ pub(super) static TEXTS: Catalogue = Catalogue {
                        nicht nötig.",
     key_trust_confirmed: "Den Fingerabdruck dieses Servers haben Sie schon verglichen.",
     key_label: "Schlüssel",
-    key_hint: "Zum Beispiel ABCDE-FGHJK-MNPQR-STVWX. Striche und Leerzeichen spielen keine Rolle.",
+    key_hint: "Zum Beispiel 7K2QW-X9D4M-PTR83-HJ5VC. Striche und Leerzeichen spielen keine Rolle.",
     key_log_on: "Anmelden",
     key_empty: "Geben Sie den Schlüssel ein, oder fügen Sie ihn ein.",
     key_too_long: "Das ist zu lang für einen Schlüssel. Er hat höchstens 128 Zeichen.",
@@ -145,11 +147,13 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     taken_somebody: "wo, ist nicht bekannt",
 
     face_step: "Schritt {number} von {of}",
+    face_keys: "Tab oder Pfeile: bewegen · Eingabe: weiter · Esc: zurück · F2: Schlüssel zeigen · Strg-C: verlassen",
     face_busy: "Bitte warten …",
     face_show: "anzeigen",
     face_hide: "verbergen",
     state_waiting: "wartet",
     state_running: "läuft",
+    state_skipped: "entfällt",
     state_good: "gut",
     state_warning: "Warnung",
     state_failed: "fehlgeschlagen",

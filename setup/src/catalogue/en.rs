@@ -58,6 +58,8 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     check_failed_all: "None of the addresses works yet. {others}",
     check_wrong_root: "The server {address} has another root certificate than the credentials name. It may be the wrong server, \
                        or somebody stands in between. Do not go on; call your administrator.",
+    check_no_root: "The server does not show its root certificate, so there is no fingerprint to compare. Call your administrator: the \
+                    server's certificate chain must include the root.",
     check_other: "Other address",
     stage_name: "Name",
     stage_tcp: "Network",
@@ -99,7 +101,7 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     key_trust_public: "The server's certificate comes from a public authority ({name}), so no fingerprint is needed.",
     key_trust_confirmed: "You have compared this server's fingerprint already.",
     key_label: "Key",
-    key_hint: "For example ABCDE-FGHJK-MNPQR-STVWX. Dashes and spaces don't matter.",
+    key_hint: "For example 7K2QW-X9D4M-PTR83-HJ5VC. Dashes and spaces don't matter.",
     key_log_on: "Log on",
     key_empty: "Type or paste the key.",
     key_too_long: "This is too long to be a key. It has at most 128 characters.",
@@ -139,11 +141,13 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     taken_somebody: "nobody knows where",
 
     face_step: "Step {number} of {of}",
+    face_keys: "Tab or arrows: move · Enter: go on · Esc: back · F2: show or hide the key · Ctrl-C: leave",
     face_busy: "Please wait …",
     face_show: "show",
     face_hide: "hide",
     state_waiting: "waiting",
     state_running: "running",
+    state_skipped: "not needed",
     state_good: "good",
     state_warning: "warning",
     state_failed: "failed",

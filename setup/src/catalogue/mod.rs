@@ -157,6 +157,8 @@ catalogue! {
     check_failed_all,
     /// Check: the root is not the one of the credentials.
     check_wrong_root,
+    /// Check: nothing to compare.
+    check_no_root,
     /// Check: button to give another address.
     check_other,
     /// Stage.
@@ -306,6 +308,8 @@ catalogue! {
 
     /// Faces: which step.
     face_step,
+    /// Faces: what the keys do.
+    face_keys,
     /// Faces: under way.
     face_busy,
     /// Faces: show a secret.
@@ -316,6 +320,8 @@ catalogue! {
     state_waiting,
     /// Faces: state of a line.
     state_running,
+    /// Faces: state of a line.
+    state_skipped,
     /// Faces: state of a line.
     state_good,
     /// Faces: state of a line.

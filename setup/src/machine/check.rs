@@ -95,7 +95,7 @@ impl Machine {
             .endpoints
             .get(check.index)
             .and_then(|endpoint| endpoint.root);
-        if named.is_some_and(|root| root != reached.root) {
+        if named.is_some_and(|root| Some(root) != reached.root) {
             let sentence = crate::text::fill(
                 texts.check_wrong_root,
                 &[("address", &reached.address.to_string())],
@@ -179,14 +179,15 @@ impl Machine {
             .endpoints
             .get(check.index)
             .and_then(|endpoint| endpoint.root);
-        let confirmed = self.kept.confirmed == Some(reached.root);
-        if named == Some(reached.root) || confirmed {
-            let why = if confirmed {
-                key::Why::Confirmed
+        let by_root = reached.root.and_then(|root| {
+            if self.kept.confirmed == Some(root) {
+                Some((root, key::Why::Confirmed))
             } else {
-                key::Why::Credentials
-            };
-            self.ask_key(Trust::Fingerprint(reached.root), why, reached);
+                (named == Some(root)).then_some((root, key::Why::Credentials))
+            }
+        });
+        if let Some((root, why)) = by_root {
+            self.ask_key(Trust::Fingerprint(root), why, reached);
         } else if let Some(authority) = reached.public_ca.clone()
             && !self.kept.require_fingerprint
         {
@@ -195,9 +196,13 @@ impl Machine {
                 key::Why::Authority(printable(&authority)),
                 reached,
             );
+        } else if let Some(root) = reached.root {
+            let missing = self.missing_part(root);
+            self.go(At::Fingerprint(Comparing::new(reached, root, missing)));
         } else {
-            let part = self.missing_part(reached.root);
-            self.go(At::Fingerprint(Comparing::new(reached, part)));
+            let text = self.texts().check_no_root;
+            self.say(Tone::Problem, text);
+            return;
         }
         effects.push(Effect::Store(self.progress()));
     }

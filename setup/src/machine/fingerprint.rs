@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use umbra_protocol::Fingerprint;
+use umbra_protocol::{Fingerprint, Secret};
 
-use super::{At, Machine, key};
+use super::address::{is_more_than_a_line, pasted};
+use super::{At, Machine, clipped, key};
 use crate::event::{Effect, Moment, Reached, Trust};
 use crate::view::Tone;
 
@@ -19,15 +20,17 @@ const PART: usize = 16;
 #[derive(Debug)]
 pub(super) struct Comparing {
     pub(super) reached: Reached,
+    pub(super) root: Fingerprint,
     /// Which part is missing, 0 to 3.
     pub(super) missing: usize,
     pub(super) typed: String,
 }
 
 impl Comparing {
-    pub(super) fn new(reached: Reached, missing: usize) -> Self {
+    pub(super) fn new(reached: Reached, root: Fingerprint, missing: usize) -> Self {
         Self {
             reached,
+            root,
             missing,
             typed: String::new(),
         }
@@ -61,6 +64,35 @@ impl Machine {
         part
     }
 
+    /// What is in the line now: a part, a whole fingerprint, or a whole text of credentials that was pasted there.
+    pub(super) fn set_part(&mut self, text: &Secret, now: Moment) {
+        let texts = self.texts();
+        let At::Fingerprint(comparing) = &mut self.at else {
+            return;
+        };
+        // While a pause lasts its notice stays.
+        if now >= self.kept.allowed_at {
+            self.notice = None;
+        }
+        let text = text.reveal();
+        // Parts may stand below each other; anything else with several lines may hold a key, which nobody is to see.
+        let is_fingerprint = normal(text).bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_fingerprint || !is_more_than_a_line(text) {
+            comparing.typed = clipped(text);
+            return;
+        }
+        let named = pasted(text).and_then(|found| {
+            let roots: Vec<Fingerprint> =
+                found.endpoints.iter().filter_map(|one| one.root).collect();
+            let same = roots.iter().find(|root| **root == comparing.root);
+            same.or(roots.first()).copied()
+        });
+        comparing.typed = named.map_or_else(String::new, |root| root.to_string());
+        if named.is_none() {
+            self.say(Tone::Problem, texts.address_not_pasted);
+        }
+    }
+
     /// The person has typed a part.
     pub(super) fn compare(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         if now < self.kept.allowed_at {
@@ -70,7 +102,7 @@ impl Machine {
         let At::Fingerprint(comparing) = &mut self.at else {
             return;
         };
-        let parts = comparing.reached.root.parts();
+        let parts = comparing.root.parts();
         let typed = normal(&comparing.typed);
         let part = (comparing.missing + 1).to_string();
         let is_hexadecimal = typed.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -82,15 +114,11 @@ impl Machine {
             return;
         }
         if typed == parts[comparing.missing] || (is_whole && typed == parts.concat()) {
-            let reached = comparing.reached.clone();
-            self.kept.confirmed = Some(reached.root);
+            let (reached, root) = (comparing.reached.clone(), comparing.root);
+            self.kept.confirmed = Some(root);
             self.kept.wrong = 0;
             self.kept.allowed_at = Moment::ZERO;
-            self.ask_key(
-                Trust::Fingerprint(reached.root),
-                key::Why::Compared,
-                reached,
-            );
+            self.ask_key(Trust::Fingerprint(root), key::Why::Compared(root), reached);
             self.say(Tone::Good, texts.fingerprint_right);
             effects.push(Effect::Store(self.progress()));
             return;

@@ -1,9 +1,10 @@
 //! The first-authentication key: typed, pasted, or taken from the credentials that the person chose.
 
-use umbra_protocol::Secret;
 use umbra_protocol::first_auth::{FirstAuthKey, KeyError};
+use umbra_protocol::{Fingerprint, Secret};
 
 use super::address::{is_more_than_a_line, pasted};
+use super::fingerprint::Comparing;
 use super::log_on::LoggingOn;
 use super::{At, Machine};
 use crate::event::{Effect, Moment, Plan, Reached, Trust};
@@ -24,8 +25,8 @@ pub(super) struct Asking {
 /// Why the server is trusted, for the person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// The missing part was right just now.
-    Compared,
+    /// The missing part of this root was right just now.
+    Compared(Fingerprint),
     /// It was right before a break.
     Confirmed,
     /// Credentials name this root.
@@ -70,7 +71,7 @@ impl Machine {
         let is_ours = found
             .endpoints
             .iter()
-            .any(|endpoint| endpoint.root == Some(asking.reached.root));
+            .any(|endpoint| endpoint.root.is_some() && endpoint.root == asking.reached.root);
         match found.key {
             Some(key) if is_ours => {
                 self.kept.key = key;
@@ -122,13 +123,11 @@ impl Machine {
             return;
         };
         match asking.why {
-            Why::Compared => {
+            Why::Compared(root) => {
                 let reached = asking.reached.clone();
                 self.kept.confirmed = None;
-                let part = self.missing_part(reached.root);
-                self.go(At::Fingerprint(super::fingerprint::Comparing::new(
-                    reached, part,
-                )));
+                let missing = self.missing_part(root);
+                self.go(At::Fingerprint(Comparing::new(reached, root, missing)));
                 effects.push(Effect::Store(self.progress()));
             }
             Why::Confirmed | Why::Credentials | Why::Authority(_) => {

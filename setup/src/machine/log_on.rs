@@ -60,7 +60,7 @@ impl Machine {
         }
         let authority = match &logging_on.asking.why {
             key::Why::Authority(name) => Some(name.clone()),
-            key::Why::Compared | key::Why::Confirmed | key::Why::Credentials => None,
+            key::Why::Compared(_) | key::Why::Confirmed | key::Why::Credentials => None,
         };
         let trust = logging_on.asking.trust;
         self.kept.key = Secret::new("");

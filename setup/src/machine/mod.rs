@@ -286,13 +286,7 @@ impl Machine {
     fn set(&mut self, entry: &str, text: &Secret, now: Moment) {
         match (&mut self.at, entry) {
             (At::Address(_), "address") => self.set_address(text),
-            (At::Fingerprint(comparing), "part") => {
-                comparing.typed = clipped(text.reveal());
-                // While a pause lasts its notice stays.
-                if now >= self.kept.allowed_at {
-                    self.notice = None;
-                }
-            }
+            (At::Fingerprint(_), "part") => self.set_part(text, now),
             (At::Key(_), "key") => self.set_key(text),
             (
                 At::Language
@@ -513,7 +507,7 @@ impl Machine {
 /// A line from a person or from the disk, kept as it is unless it is far too long for anything.
 fn clipped(text: &str) -> String {
     text.chars()
-        .filter(|character| !character.is_control())
+        .filter(|character| !crate::text::is_invisible(*character))
         .take(LINE_MAX)
         .collect()
 }

@@ -263,7 +263,7 @@ fn checking(machine: &Machine, check: &check::Check, texts: &Catalogue) -> Scree
     for (stage, line) in Stage::ALL.into_iter().zip(&check.lines) {
         let (label, failed) = stage_texts(stage, texts);
         let template = match line.state {
-            State::Waiting | State::Running => "{sentence}",
+            State::Waiting | State::Running | State::Skipped => "{sentence}",
             State::Good => texts.stage_good,
             State::Warning => texts.stage_warning,
             State::Failed if line.ours => "{sentence}",
@@ -302,7 +302,7 @@ fn comparing_screen(
             texts.ready_server,
             comparing.reached.address.to_string(),
         ));
-    for (index, part) in comparing.reached.root.parts().iter().enumerate() {
+    for (index, part) in comparing.root.parts().iter().enumerate() {
         let number = (index + 1).to_string();
         let values = [("part", number.as_str())];
         screen = screen.item(if index == comparing.missing {
@@ -341,7 +341,7 @@ fn comparing_screen(
 fn key_screen(machine: &Machine, asking: &key::Asking, texts: &Catalogue) -> Screen {
     let mut screen = Screen::new(Step::Key, 5, texts.key_title);
     match &asking.why {
-        key::Why::Compared => {}
+        key::Why::Compared(_) => {}
         key::Why::Confirmed => screen = screen.text(texts.key_trust_confirmed),
         key::Why::Credentials => screen = screen.text(texts.key_trust_credentials),
         key::Why::Authority(name) => {
