@@ -6,7 +6,7 @@ use umbra_protocol::UnitId;
 use umbra_protocol::api::AuditEntry;
 use umbra_protocol::refusal::clip;
 
-use crate::store::StoreError;
+use crate::store::{Change, StoreError};
 
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,31 +62,36 @@ impl Line {
         self.detail = detail.to_string();
         self
     }
+
+    /// Tells the program's own log.
+    pub(crate) fn log(self) {
+        let Self {
+            actor,
+            action,
+            subject,
+            outcome,
+            detail,
+        } = self;
+        let (actor, subject, detail) = (clip(actor.to_string()), clip(subject), clip(detail));
+        tracing::info!(action, outcome, "audit");
+        tracing::debug!(action, actor, subject, detail, "audit");
+    }
 }
 
 /// Writes one line.
-pub async fn append(tx: &mut SqliteConnection, now: i64, line: Line) -> Result<(), StoreError> {
-    let Line {
-        actor,
-        action,
-        subject,
-        outcome,
-        detail,
-    } = line;
-    let (actor, subject, detail) = (clip(actor.to_string()), clip(subject), clip(detail));
-    tracing::info!(action, outcome, "audit");
-    tracing::debug!(action, actor, subject, detail, "audit");
+pub async fn append(tx: &mut Change, now: i64, line: Line) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO audit (at, actor, action, subject, outcome, detail) VALUES (?, ?, ?, ?, ?, ?)",
     )
     .bind(now)
-    .bind(actor)
-    .bind(action)
-    .bind(subject)
-    .bind(outcome)
-    .bind(detail)
-    .execute(tx)
+    .bind(clip(line.actor.to_string()))
+    .bind(line.action)
+    .bind(clip(line.subject.clone()))
+    .bind(&line.outcome)
+    .bind(clip(line.detail.clone()))
+    .execute(&mut **tx)
     .await?;
+    tx.tell(line);
     Ok(())
 }
 
@@ -165,6 +170,54 @@ mod tests {
         let page = page(&mut tx, Some(3), 1).await.expect("read");
         assert_eq!(page.len(), 1);
         assert_eq!(page[0].number, 2);
+    }
+
+    /// What a log has been told.
+    #[derive(Clone, Default)]
+    struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("whole").clone()).expect("text")
+        }
+    }
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("whole").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_log_is_told_of_a_line_when_it_is_committed_and_not_before() {
+        let log = Log::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || written.clone())
+            .with_ansi(false)
+            .finish();
+        let _told = tracing::subscriber::set_default(subscriber);
+        let (_folder, store) = Store::for_tests().await;
+        let line = |action| Line::new(Actor::Server, action, "x");
+        let mut tx = store.begin().await.expect("begins");
+        append(&mut tx, 5, line("test.taken_back"))
+            .await
+            .expect("written");
+        drop(tx);
+        let mut tx = store.begin().await.expect("begins");
+        append(&mut tx, 5, line("test.kept"))
+            .await
+            .expect("written");
+        assert!(!log.text().contains("test."), "{}", log.text());
+        tx.commit().await.expect("committed");
+        let text = log.text();
+        assert!(text.contains("test.kept"), "{text}");
+        assert!(!text.contains("test.taken_back"), "{text}");
     }
 
     #[tokio::test]

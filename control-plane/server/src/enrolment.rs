@@ -14,7 +14,7 @@ use crate::audit::{self, Actor, Line};
 use crate::server::{Server, log_failure};
 use crate::settings;
 use crate::store::devices::{self, DeviceCertificate, Row, Standing};
-use crate::store::{StoreError, keys};
+use crate::store::{Change, StoreError, keys};
 use crate::throttle::Source;
 
 /// What binds a proof to its connection.
@@ -123,7 +123,7 @@ async fn not_accepted(server: &Server, binding: &Binding<'_>, facts: &DeviceFact
 }
 
 async fn file(
-    tx: &mut SqliteConnection,
+    tx: &mut Change,
     now: i64,
     binding: &Binding<'_>,
     facts: &DeviceFacts,
@@ -251,7 +251,7 @@ async fn key_refusal(
 /// Somebody presents another certificate than that on file: noted for the administrator, refused to the device. Says
 /// also whether it is news.
 pub async fn conflict(
-    tx: &mut SqliteConnection,
+    tx: &mut Change,
     now: i64,
     row: Row,
     certificate: &DeviceCertificate,

@@ -2,7 +2,6 @@
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use sqlx::{Sqlite, Transaction};
 use umbra_protocol::api::{CommandInfo, NewCommand, Problem};
 use umbra_protocol::command::{Action, Command};
 use umbra_protocol::{CommandId, limits};
@@ -17,8 +16,8 @@ use crate::http::Access;
 use crate::hub::News;
 use crate::random;
 use crate::server::Server;
-use crate::store::commands;
 use crate::store::devices::DeviceOnFile;
+use crate::store::{Change, commands};
 
 /// Most commands that wait for one device.
 const WAITING: u32 = 100;
@@ -88,7 +87,7 @@ pub(super) async fn add(
 /// Files a command in a transaction that was begun, ends it, and tells the device.
 pub(super) async fn give(
     server: &Server,
-    mut tx: Transaction<'static, Sqlite>,
+    mut tx: Change,
     operator: Operator,
     device: &DeviceOnFile,
     action: Action,

@@ -1,19 +1,18 @@
 //! Two machines with one key: a disk was copied. The server notices that they take turns, tells the administrators, and has the
 //! key replaced; whichever machine gets the new one is the device from then on, and the others are told what to do.
 
-use sqlx::SqliteConnection;
 use umbra_protocol::command::{Action, Command};
 use umbra_protocol::{CommandId, Refusal, RefusalCode};
 
 use crate::audit::{self, Actor, Line};
 use crate::random;
 use crate::store::devices::{self, DeviceCertificate, DeviceOnFile, Row};
-use crate::store::{StoreError, commands};
+use crate::store::{Change, StoreError, commands};
 
 /// A device's machines take turns. Said, and acted upon, once until the key is another one or an administrator has looked
 /// into it.
 pub(super) async fn suspect(
-    tx: &mut SqliteConnection,
+    tx: &mut Change,
     now: i64,
     device: &DeviceOnFile,
     peer: &str,
@@ -54,7 +53,7 @@ pub(super) async fn suspect(
 
 /// A machine has the key that a new one replaced.
 pub(super) async fn refuse(
-    tx: &mut SqliteConnection,
+    tx: &mut Change,
     now: i64,
     row: Row,
     certificate: &DeviceCertificate,

@@ -9,12 +9,15 @@ pub mod keys;
 pub mod meta;
 pub mod sessions;
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+use crate::audit::Line;
 
 /// Longest wait for the database: behind other transactions, or behind another process.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -110,8 +113,11 @@ impl Store {
     }
 
     /// Begins a transaction that may write. It waits for the one before it, and is taken back unless it is committed.
-    pub async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+    pub async fn begin(&self) -> Result<Change, StoreError> {
+        Ok(Change {
+            transaction: self.write.begin_with("BEGIN IMMEDIATE").await?,
+            lines: Vec::new(),
+        })
     }
 
     /// A connection for reading only.
@@ -142,6 +148,48 @@ impl Store {
             .await
             .expect("the database opens");
         (folder, store)
+    }
+}
+
+/// A transaction that may write, and the lines of the audit log in it. The program's own log is told of those when they are
+/// true, which is when the transaction is committed.
+#[derive(Debug)]
+pub struct Change {
+    transaction: Transaction<'static, Sqlite>,
+    lines: Vec<Line>,
+}
+
+impl Change {
+    /// Tells the program's log of this line once it is committed.
+    pub(crate) fn tell(&mut self, line: Line) {
+        self.lines.push(line);
+    }
+
+    /// Makes it all true.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.transaction.commit().await?;
+        for line in self.lines {
+            line.log();
+        }
+        Ok(())
+    }
+
+    /// Takes it all back, as dropping it does.
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.transaction.rollback().await
+    }
+}
+
+impl Deref for Change {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Change {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
     }
 }
 
