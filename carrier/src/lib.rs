@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod alpn;
+pub mod crowd;
 pub mod diagnosis;
 pub mod dial;
 pub mod framed;

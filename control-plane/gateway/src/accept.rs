@@ -12,9 +12,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use umbra_carrier::crowd::Crowd;
 use umbra_carrier::tls::accept_tls;
 
-use crate::addresses::{Network, Peer};
+use crate::addresses::{Network, Peer, Source};
 use crate::gateway::Gateway;
 use crate::http;
 use crate::shutdown::Signals;
@@ -153,7 +154,7 @@ fn builder(head: Duration) -> hyper::server::conn::http1::Builder {
 
 /// Serves Prometheus until the gateway stops.
 pub async fn metrics(gateway: Arc<Gateway>, listener: TcpListener, mut signals: Signals) {
-    let crowd = crate::crowd::Crowd::new(METRICS_CONNECTIONS.0, METRICS_CONNECTIONS.1);
+    let crowd = Crowd::new(METRICS_CONNECTIONS.0).at_most_of_one(METRICS_CONNECTIONS.1);
     let mut weather = Weather::default();
     loop {
         let accepted = tokio::select! {
@@ -170,7 +171,7 @@ pub async fn metrics(gateway: Arc<Gateway>, listener: TcpListener, mut signals: 
             }
         };
         weather.good();
-        let mut place = crowd.enter(Some(from.ip().into()));
+        let mut place = crowd.enter(Source::from(from.ip()));
         let serving = gateway.clone();
         gateway.tasks.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {

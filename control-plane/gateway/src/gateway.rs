@@ -11,12 +11,13 @@ use hyper::StatusCode;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
+use umbra_carrier::crowd::Crowd;
 use umbra_carrier::tls::{SwappableIdentity, envelope_acceptor_config, uplink_acceptor_config};
 use umbra_protocol::gateway::{Draining, FromGateway, TunnelEnd};
 use umbra_protocol::{Refusal, RefusalCode, RendezvousId};
 
+use crate::addresses::Source;
 use crate::chance;
-use crate::crowd::Crowd;
 use crate::devices::roster::{Roster, ServerKey, UplinkId};
 use crate::ending::{Ending, Rejection};
 use crate::keystore::{Keys, unix_now};
@@ -63,9 +64,9 @@ pub struct Gateway {
     /// What is counted.
     pub metrics: Metrics,
     /// Connections that are being set up.
-    pub door: Crowd,
+    pub door: Crowd<Source>,
     /// Uplinks that are being set up.
-    pub uplink_door: Crowd,
+    pub uplink_door: Crowd<Source>,
     /// All tasks of connections.
     pub tasks: TaskTracker,
     identity: Arc<SwappableIdentity>,
@@ -127,8 +128,8 @@ impl Gateway {
         Arc::new(Self {
             timing,
             metrics: Metrics::default(),
-            door: Crowd::new(timing.door.0, timing.door.1),
-            uplink_door: Crowd::new(UPLINKS_AT_THE_DOOR.0, UPLINKS_AT_THE_DOOR.1),
+            door: Crowd::new(timing.door.0).at_most_of_one(timing.door.1),
+            uplink_door: Crowd::new(UPLINKS_AT_THE_DOOR.0).at_most_of_one(UPLINKS_AT_THE_DOOR.1),
             tasks: TaskTracker::new(),
             outer: envelope_acceptor_config(identity.clone()),
             identity,

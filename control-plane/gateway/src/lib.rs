@@ -6,7 +6,6 @@ pub mod addresses;
 mod chance;
 pub mod cli;
 pub mod config;
-pub mod crowd;
 pub mod devices;
 pub mod ending;
 mod farewell;

@@ -11,7 +11,7 @@
 //! - [`keys`], [`enrolment`]: first-authentication keys, and taking devices on with them.
 //! - [`gateways`], [`uplink`]: devices that only reach a gateway.
 //! - [`sessions`]: shadowing sessions from the offer to the record.
-//! - [`passwords`], [`throttle`], [`crowd`]: against guessing and flooding.
+//! - [`passwords`], [`throttle`]: against guessing and flooding.
 //! - [`clock`], [`random`], [`shutdown`]: the world outside.
 
 pub mod audit;
@@ -19,7 +19,6 @@ pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod crowd;
 pub mod enrolment;
 pub mod files;
 pub mod gateways;

@@ -15,13 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
+use umbra_carrier::crowd::{Crowd, Place};
 use umbra_carrier::tls::{
     Accepted, TlsIdentity, accept_by_alpn, http_acceptor_config, link_acceptor_config,
 };
 use umbra_protocol::limits;
 
 use crate::ca::{self, CaError, CaFiles};
-use crate::crowd::{Crowd, Place};
 use crate::http::{self, Peer};
 use crate::link::{Origin, driver};
 use crate::server::{Server, log_failure};
@@ -109,8 +109,8 @@ struct Door {
     server: Arc<Server>,
     router: Router,
     tls: Arc<Tls>,
-    strangers: Crowd,
-    api: Crowd,
+    strangers: Crowd<Source>,
+    api: Crowd<Source>,
     shutdown: Shutdown,
 }
 
@@ -231,7 +231,7 @@ async fn serve_http<IO>(
     router: Router,
     stream: TlsStream<IO>,
     peer: SocketAddr,
-    mut place: Place,
+    mut place: Place<Source>,
     mut shutdown: Shutdown,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

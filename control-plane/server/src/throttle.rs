@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use umbra_carrier::crowd::site;
 
 /// The network that failures are counted for: an IPv4 address, or the 64-bit prefix that one IPv6 site has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,15 +17,8 @@ pub struct Source {
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
-        let network = match address.to_canonical() {
-            IpAddr::V6(v6) => {
-                let prefix = u128::from(v6) & !u128::from(u64::MAX);
-                IpAddr::V6(Ipv6Addr::from(prefix))
-            }
-            v4 @ IpAddr::V4(_) => v4,
-        };
         Self {
-            network,
+            network: site(address),
             gateway: None,
         }
     }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use umbra_carrier::crowd::Place;
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
 use umbra_carrier::tls::exporter;
 use umbra_protocol::first_auth::EXPORTER_LABEL;
@@ -19,11 +20,11 @@ use umbra_protocol::{DecodeError, FromDevice, FromServer, Refusal, RefusalCode, 
 use super::desk::Desk;
 use super::machine::{Closed, Input, Machine, Output};
 use super::{Origin, Seat};
-use crate::crowd::Place;
 use crate::hub::{Attachment, News};
 use crate::server::Server;
 use crate::shutdown::Shutdown;
 use crate::store::devices::DeviceCertificate;
+use crate::throttle::Source;
 
 /// How long a device may take to read one frame.
 const WRITE_DEADLINE: Duration = Duration::from_secs(20);
@@ -41,7 +42,7 @@ pub async fn serve<IO>(
     stream: TlsStream<IO>,
     certificate: CertificateDer<'static>,
     origin: Origin,
-    (place, seat): (Place, Option<Seat>),
+    (place, seat): (Place<Source>, Option<Seat>),
     shutdown: Shutdown,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -128,7 +129,7 @@ struct Driver<IO> {
     reader: FrameReader<ReadHalf<TlsStream<IO>>>,
     frames: mpsc::Sender<Vec<u8>>,
     attachment: Option<Attachment>,
-    place: Option<Place>,
+    place: Option<Place<Source>>,
     origin: Origin,
     // Why the device may not stay.
     refusal: Option<Refusal>,
@@ -287,7 +288,7 @@ async fn next_news(news: Option<&mut mpsc::Receiver<News>>) -> News {
     std::future::pending().await
 }
 
-async fn shown_out(place: &mut Option<Place>) {
+async fn shown_out(place: &mut Option<Place<Source>>) {
     match place {
         Some(place) => place.shown_out().await,
         None => std::future::pending().await,

@@ -6,18 +6,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use umbra_carrier::crowd::Crowd;
 use umbra_carrier::framed::FrameReader;
 use umbra_carrier::tls::{Accepted, accept_by_alpn};
 use umbra_protocol::gateway::{STREAM_HEAD, StreamHead, ToGateway};
 use umbra_protocol::{Refusal, RefusalCode, limits};
 
 use super::connection::Stream;
-use crate::crowd::Crowd;
 use crate::link::{Origin, Seat, Via, driver};
 use crate::serve::Tls;
 use crate::server::Server;
 use crate::shutdown::Shutdown;
 use crate::store::gateways::GatewayOnFile;
+use crate::throttle::Source;
 
 /// How long a gateway may take for the head of a stream.
 const HEAD: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ pub(super) struct Reception {
     pub(super) server: Arc<Server>,
     pub(super) tls: Arc<Tls>,
     pub(super) gateway: Arc<GatewayOnFile>,
-    pub(super) strangers: Crowd,
+    pub(super) strangers: Crowd<Source>,
     pub(super) words: mpsc::Sender<ToGateway>,
     pub(super) shutdown: Shutdown,
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use umbra_carrier::crowd::Crowd;
 use umbra_protocol::gateway::{Attach, Attached, Rejected, ToGateway, VERSIONS, Withdraw};
 use umbra_protocol::ids::ServerRoot;
 
@@ -15,7 +16,6 @@ use super::connection::{ConnectError, Connection, Event, Stream};
 use super::devices::Reception;
 use super::machine::{Ending, Input, Machine, Output};
 use crate::audit::{self, Actor, Line};
-use crate::crowd::Crowd;
 use crate::gateways::{ForWhom, Order, UplinkId, end_code};
 use crate::link::Seats;
 use crate::random;
@@ -25,6 +25,7 @@ use crate::sessions;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::StoreError;
 use crate::store::gateways::GatewayOnFile;
+use crate::throttle::Source;
 
 /// Orders that wait.
 const ORDERS: usize = 256;
@@ -41,7 +42,7 @@ pub(super) struct Uplink {
     pub(super) number: u64,
     /// Uplinks to the same gateway that end once this one stands.
     pub(super) older: Vec<Arc<Stop>>,
-    pub(super) strangers: Crowd,
+    pub(super) strangers: Crowd<Source>,
     pub(super) limit: watch::Receiver<Option<u32>>,
     /// Another one is to take this one's place: it goes on while it stands, and is not made anew.
     pub(super) retired: Shutdown,

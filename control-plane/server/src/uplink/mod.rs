@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use umbra_carrier::crowd::Crowd;
 
-use crate::crowd::Crowd;
 use crate::gateways::Wanted;
 use crate::serve::Tls;
 use crate::server::Server;
 use crate::shutdown::{self, Shutdown, Stop};
 use crate::store::gateways::GatewayOnFile;
+use crate::throttle::Source;
 
 /// Devices behind gateways that have not said who they are.
 const STRANGERS: usize = 1_024;
@@ -36,7 +37,7 @@ struct Running {
 struct Keeper {
     server: Arc<Server>,
     tls: Arc<Tls>,
-    strangers: Crowd,
+    strangers: Crowd<Source>,
     begun: u64,
 }
 
