@@ -1,70 +1,50 @@
-//! `umbra-agent enroll`: through the running agent, or in this process where none runs.
+//! `umbra-agent enroll`: from arguments, from the environment, or from whatever an administrator laid ready. A server that nobody
+//! vouched for is never enrolled with, wherever its address came from.
 
-use std::io::{Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use umbra_carrier::address::HostPort;
-use umbra_carrier::tls::DatePolicy;
-use umbra_protocol::credentials::Credentials;
-use umbra_protocol::first_auth::FirstAuthKey;
-use umbra_protocol::hello::Intent;
-use umbra_protocol::{Remedy, Secret};
-use zeroize::Zeroizing;
 
-use super::{Problem, agent, offline, tell};
-use crate::clock::Clock;
-use crate::control::{Request, TrustGiven};
-use crate::enrolment::driver::Applicant;
-use crate::enrolment::{self, EnrolRequest, Enrolled, Step, Trust};
+use super::{Problem, offline};
+use crate::control::join::{JoinError, join};
+use crate::discovery::{self, Sources};
+use crate::enrolment::sources::{Given, Offer, SourceError, unattended};
+use crate::enrolment::{EnrolRequest, Enrolled, Step, Trust};
 use crate::exit::Exit;
-use crate::files::{self, Files};
-use crate::link::Network;
-use crate::os::linux::Linux;
 use crate::paths::Paths;
 use crate::registry::Registry;
-use crate::{facts, identity};
 
-/// The largest file with a key or with credentials.
-const FILE_MAX: usize = 64 * 1024;
-const SERVER_PORT: u16 = 8443;
+/// How long looking for a server may take.
+const FINDING: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The server or a gateway of it: HOST or HOST:PORT (8443 unless said otherwise).
-    #[arg(
-        long,
-        value_name = "HOST[:PORT]",
-        required_unless_present = "credentials",
-        conflicts_with = "credentials"
-    )]
+    /// The server or a gateway of it: HOST or HOST:PORT (8443 unless said otherwise). Also: UMBRA_ADDRESS.
+    #[arg(long, value_name = "HOST[:PORT]")]
     address: Option<String>,
-    /// SHA-256 of the server's root certificate: four parts of 16 hexadecimal digits.
-    #[arg(
-        long,
-        value_name = "P1-P2-P3-P4",
-        required_unless_present = "credentials",
-        conflicts_with = "credentials"
-    )]
+    /// SHA-256 of the server's root certificate: four parts of 16 hexadecimal digits. Also: UMBRA_FINGERPRINT. Without it, a public
+    /// certification authority has to vouch for the address.
+    #[arg(long, value_name = "P1-P2-P3-P4")]
     fingerprint: Option<String>,
-    /// File with the first-authentication key; “-” reads it from standard input.
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "credentials",
-        conflicts_with = "credentials"
-    )]
-    key_file: Option<PathBuf>,
-    /// File with the administrator's credentials as text, which hold all three; “-” reads them from standard input.
+    /// File with the first-authentication key; “-” reads it from standard input. Also: UMBRA_KEY_FILE.
     #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// File with the administrator's credentials, text or XML (icg.xml), which hold all three; “-” reads them from standard input.
+    /// All servers and gateways in it are tried in their order. Also: UMBRA_CREDENTIALS.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "fingerprint", "key_file"])]
     credentials: Option<PathBuf>,
-}
-
-/// What was given, as texts.
-struct Given {
-    address: String,
-    fingerprint: String,
-    key: Secret,
+    /// Look for the server in the network (DNS and DHCP) in place of --address.
+    #[arg(long, conflicts_with_all = ["address", "credentials"])]
+    discover: bool,
+    /// Take what was laid ready on this device: environment, credential of the service manager, kernel command line,
+    /// /etc/umbra/icg.xml, /usr/share/umbra/icg.xml; the first that is there.
+    #[arg(long, conflicts_with_all = ["address", "fingerprint", "key_file", "credentials", "discover"])]
+    unattended: bool,
+    /// Take no public certification authority's word: without a fingerprint, nothing is sent.
+    #[arg(long)]
+    require_fingerprint: bool,
 }
 
 pub(super) async fn run(
@@ -72,152 +52,159 @@ pub(super) async fn run(
     paths: &Paths,
     out: &mut dyn Write,
 ) -> Result<Exit, Problem> {
-    let given = given(arguments)?;
-    // Mistakes are told before anybody is asked.
-    let usage = |error: &dyn std::error::Error| Problem::of(Exit::Usage, error);
-    let request = EnrolRequest {
-        address: HostPort::parse(&given.address, SERVER_PORT).map_err(|error| usage(&error))?,
-        trust: Trust::Fingerprint(given.fingerprint.parse().map_err(|error| usage(&error))?),
-        key: FirstAuthKey::parse(given.key.reveal()).map_err(|error| usage(&error))?,
+    if arguments.unattended
+        && let Some(enrolled) = Enrolled::load(paths)?
+    {
+        let server = enrolled.server_address();
+        writeln!(
+            out,
+            "This device already belongs to {server}; there is nothing to do."
+        )?;
+        return Ok(Exit::Ok);
+    }
+    let require_fingerprint = arguments.require_fingerprint;
+    let offer = offer(arguments, paths)?;
+    let endpoints = if offer.endpoints.is_empty() {
+        found(paths, &offer.trust, out).await?
+    } else {
+        offer.endpoints
     };
-    match agent(paths).await? {
-        Some(client) => {
-            writeln!(out, "Asking {} to take this device on …", request.address)?;
-            out.flush()?;
-            let Given {
-                address,
-                fingerprint,
-                key,
-            } = given;
-            tell(
-                client,
-                &Request::Enrol {
-                    address,
-                    trust: TrustGiven::Fingerprint(fingerprint),
-                    key,
-                },
-                out,
-            )
-            .await
+    if require_fingerprint && endpoints.iter().any(|(_, trust)| *trust == Trust::PublicCa) {
+        let sentence = format!(
+            "{}: no fingerprint is given, and --require-fingerprint asks for one; nothing was sent",
+            offer.from
+        );
+        return Err(Problem::new(Exit::Usage, sentence));
+    }
+    let count = endpoints.len();
+    for (index, (address, trust)) in endpoints.into_iter().enumerate() {
+        writeln!(out, "Asking {address} to take this device on …")?;
+        out.flush()?;
+        let request = EnrolRequest {
+            address,
+            trust,
+            key: offer.key.clone(),
+        };
+        let mut steps = Vec::new();
+        let joined = join(&request, paths, |step| steps.push(step)).await;
+        for step in steps {
+            if let Some(line) = told(step, &request.trust) {
+                writeln!(out, "{line}")?;
+            }
         }
-        None => here(&request, paths, out).await,
+        match joined {
+            Ok(joined) => {
+                writeln!(out, "{}", joined.sentence)?;
+                if !joined.running {
+                    writeln!(out, "{}", offline::NOT_RUNNING)?;
+                }
+                return Ok(Exit::Ok);
+            }
+            Err(JoinError::Failed(failure)) if failure.is_of_address() && index + 1 < count => {
+                writeln!(out, "{failure}\nTrying the next one.")?;
+            }
+            Err(error) => return Err(Problem::from(error)),
+        }
+    }
+    Err(Problem::new(Exit::Unavailable, NOWHERE))
+}
+
+const NOWHERE: &str =
+    "no server was found in this network (DNS and DHCP); give the address, or credentials";
+
+fn told(step: Step, trust: &Trust) -> Option<&'static str> {
+    match (step, trust) {
+        (Step::Connecting, _) => None,
+        (Step::Proving, Trust::Fingerprint(_)) => {
+            Some("The root certificate has the right fingerprint; proving the key …")
+        }
+        (Step::Proving, Trust::PublicCa) => {
+            Some("A public certification authority vouches for the address; proving the key …")
+        }
+        (Step::Storing, _) => Some("The server has proven that it knows the key too."),
     }
 }
 
-fn given(arguments: Arguments) -> Result<Given, Problem> {
-    let incomplete = || {
-        Problem::new(
-            Exit::Usage,
-            "give --address, --fingerprint and --key-file, or --credentials",
-        )
-    };
-    if let Some(file) = arguments.credentials {
-        let text = read(&file)?;
-        let credentials =
-            Credentials::from_text(&text).map_err(|error| Problem::of(Exit::Data, &error))?;
-        let endpoint = credentials.endpoints.first().ok_or_else(incomplete)?;
-        let address = HostPort::new(&endpoint.host, endpoint.port)
-            .map_err(|error| Problem::of(Exit::Data, &error))?;
-        return Ok(Given {
-            address: address.to_string(),
-            fingerprint: endpoint.root_fingerprint.to_string(),
-            key: credentials.key.for_person(),
+fn offer(arguments: Arguments, paths: &Paths) -> Result<Offer, Problem> {
+    let environment = |name: &str| std::env::var(name).ok();
+    if arguments.unattended {
+        return unattended(paths, environment)?.ok_or_else(|| {
+            Problem::new(
+                Exit::Unavailable,
+                "nothing was laid ready to enrol with: no environment variables, no credential, nothing on the kernel's command \
+                 line, and no icg.xml in /etc/umbra or /usr/share/umbra",
+            )
         });
     }
-    let (Some(address), Some(fingerprint), Some(file)) =
-        (arguments.address, arguments.fingerprint, arguments.key_file)
-    else {
-        return Err(incomplete());
+    let typed = Given {
+        address: arguments.address,
+        fingerprint: arguments.fingerprint,
+        key: None,
+        key_file: arguments.key_file,
+        credentials: arguments.credentials,
     };
-    let key = Secret::new(read(&file)?.trim());
-    Ok(Given {
-        address,
-        fingerprint,
-        key,
-    })
+    let given = if typed.credentials.is_some() {
+        typed
+    } else {
+        // What was not typed may stand in the environment.
+        let around = Given::of_environment(environment);
+        let nothing_typed = typed.is_empty() && !arguments.discover;
+        Given {
+            address: typed
+                .address
+                .or(around.address.filter(|_| !arguments.discover)),
+            fingerprint: typed.fingerprint.or(around.fingerprint),
+            key: None,
+            key_file: typed.key_file.or(around.key_file),
+            credentials: around.credentials.filter(|_| nothing_typed),
+        }
+    };
+    if given.is_empty() {
+        return Err(Problem::new(
+            Exit::Usage,
+            "give --address, --fingerprint and --key-file, or --credentials, or --unattended",
+        ));
+    }
+    Ok(given.read("the arguments", arguments.discover)?)
 }
 
-fn read(file: &Path) -> Result<Zeroizing<String>, Problem> {
-    if file == Path::new("-") {
-        let mut text = Zeroizing::new(String::new());
-        let max = u64::try_from(FILE_MAX).unwrap_or(u64::MAX);
-        std::io::stdin()
-            .lock()
-            .take(max)
-            .read_to_string(&mut text)?;
-        return Ok(text);
+/// Servers of this network, each with the trust that was given: whoever says where they are is not believed.
+async fn found(
+    paths: &Paths,
+    trust: &Trust,
+    out: &mut dyn Write,
+) -> Result<Vec<(umbra_carrier::address::HostPort, Trust)>, Problem> {
+    writeln!(out, "Looking for a server in this network …")?;
+    out.flush()?;
+    let snapshot = Registry::open_quietly(paths).snapshot();
+    let discovery = discovery::find(&Sources::new(paths, &snapshot), FINDING).await;
+    for problem in &discovery.problems {
+        writeln!(out, "{problem}")?;
     }
-    // A person may well point to a link; only a device's own files are held to be plain.
-    let target = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    match files::read_text(&target, FILE_MAX)? {
-        Some(text) => Ok(Zeroizing::new(text)),
-        None => Err(Problem::new(
-            Exit::Unavailable,
-            format!("there is no file {}", file.display()),
-        )),
+    for found in &discovery.found {
+        writeln!(out, "{}", found.sentence)?;
+    }
+    if discovery.found.is_empty() {
+        return Err(Problem::new(Exit::Unavailable, NOWHERE));
+    }
+    let found = discovery.found.into_iter();
+    Ok(found.map(|found| (found.address, trust.clone())).collect())
+}
+
+impl From<SourceError> for Problem {
+    fn from(error: SourceError) -> Self {
+        Self::of(error.exit(), &error)
     }
 }
 
-/// Without an agent that runs: this process takes its place for once.
-async fn here(request: &EnrolRequest, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
-    if let Some(enrolled) = Enrolled::load(paths)? {
-        let sentence = format!(
-            "this device already belongs to the server {}:{}; run “umbra-agent leave” first",
-            enrolled.host, enrolled.port
-        );
-        return Err(Problem::new(Exit::Permission, sentence));
+impl From<JoinError> for Problem {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Failed(failure) => Self::from(failure),
+            JoinError::Agent(error) => Self::from(error),
+            JoinError::Identity(error) => Self::from(error),
+            JoinError::Registry(error) => Self::from(error),
+            JoinError::Enrolment(error) => Self::from(error),
+        }
     }
-    let (clock, files, os) = (Clock::system(), Files::new(), Linux::new(paths.clone()));
-    let (identity, _) = identity::ensure(paths, &os, &clock)?;
-    let registry = Registry::open(paths, &files);
-    registry.forget_server()?;
-    let snapshot = registry.snapshot();
-    let facts = facts::of_device(&identity, &os, &snapshot, None);
-    let tls = identity.tls_identity();
-    let applicant = Applicant {
-        identity: &tls,
-        device_id: identity.device_id(),
-        hello: facts::hello(facts, Intent::Enrol, 0),
-        connect_timeout: snapshot.manager.connect_timeout,
-        network: Network::new(&snapshot.network)
-            .map_err(|trouble| Problem::new(Exit::Data, trouble.to_string()))?,
-        dates: if clock.believable().is_some() {
-            DatePolicy::Enforce
-        } else {
-            DatePolicy::Ignore
-        },
-        require_fingerprint: snapshot.require_fingerprint,
-    };
-    let mut steps = Vec::new();
-    let enrolled =
-        enrolment::enroll(request, applicant, paths, &files, |step| steps.push(step)).await;
-    for step in steps {
-        let line = match step {
-            Step::Connecting => format!("Connecting to {} …", request.address),
-            Step::Proving => {
-                "The root certificate has the right fingerprint; proving the key …".to_owned()
-            }
-            Step::Storing => "The server has proven that it knows the key too.".to_owned(),
-        };
-        writeln!(out, "{line}")?;
-    }
-    let enrolled = enrolled.map_err(|error| {
-        let exit = match (&error, error.remedy()) {
-            (enrolment::EnrolError::Store(_), _) => Exit::Disk,
-            (enrolment::EnrolError::Connect { .. } | enrolment::EnrolError::Gateway { .. }, _) => {
-                Exit::Unavailable
-            }
-            (_, Remedy::Retry) => Exit::TryAgain,
-            (_, Remedy::AskPerson | Remedy::Stop) => Exit::Permission,
-        };
-        Problem::new(exit, format!("{} [{}]", error.for_person(), error.code()))
-    })?;
-    let name = umbra_protocol::refusal::clip(enrolled.device_name);
-    writeln!(
-        out,
-        "{} has taken this device on as “{name}”.",
-        request.address
-    )?;
-    writeln!(out, "{}", offline::NOT_RUNNING)?;
-    Ok(Exit::Ok)
 }

@@ -98,8 +98,9 @@ fn mistakes_and_help_have_their_exit_codes() {
     for mistake in [
         "umbra-agent",
         "umbra-agent dance",
-        "umbra-agent enroll --address x",
         "umbra-agent enroll --credentials f --address x",
+        "umbra-agent enroll --unattended --address x",
+        "umbra-agent enroll --discover --address x",
         "umbra-agent run --log loud",
         "umbra-agent consent accept not-a-session",
         "umbra-agent registry set network.vncserver.port",

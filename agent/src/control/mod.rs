@@ -2,6 +2,7 @@
 //! the device may ask for the status; only root, the agent's own user and the configured group may change anything.
 
 pub mod client;
+pub mod join;
 pub mod rights;
 pub mod server;
 pub mod wire;

@@ -311,7 +311,7 @@ impl Resolver {
                 Ok(Err(_)) | Err(_) => return Err(None),
             };
         }
-        read_answer(&message, id, name, wanted).map_err(|error| match error {
+        read_answer(&message, wanted).map_err(|error| match error {
             Unusable::Garbage => garbage(),
             Unusable::Refused(word) => Some(ResolveError::Refused {
                 server,
@@ -408,9 +408,11 @@ fn fits(message: &[u8], id: u16, question: &[u8]) -> bool {
     };
     let asked = question.get(HEADER..).unwrap_or_default();
     let repeated = message.get(HEADER..HEADER + asked.len());
+    let one_question = message.get(4..6) == Some(&[0, 1]);
     // Letters may come back in another case.
     u16::from_be_bytes(*number) == id
         && flags & 0x80 != 0
+        && one_question
         && repeated.is_some_and(|repeated| repeated.eq_ignore_ascii_case(asked))
 }
 
@@ -427,16 +429,8 @@ enum Unusable {
     clippy::wildcard_enum_match_arm,
     reason = "codes and kinds of records grow; others are passed over"
 )]
-fn read_answer(
-    message: &[u8],
-    id: u16,
-    name: &str,
-    wanted: Wanted,
-) -> Result<Vec<Record>, Unusable> {
+fn read_answer(message: &[u8], wanted: Wanted) -> Result<Vec<Record>, Unusable> {
     let packet = Packet::parse(message).map_err(|_| Unusable::Garbage)?;
-    if packet.id() != id || packet.questions.len() != 1 {
-        return Err(Unusable::Garbage);
-    }
     match packet.rcode() {
         RCODE::NoError => {}
         RCODE::NameError => return Ok(Vec::new()),
@@ -469,7 +463,6 @@ fn read_answer(
         };
         records.push((owner, data));
     }
-    let _ = name;
     Ok(records)
 }
 

@@ -3,6 +3,7 @@
 
 pub mod driver;
 pub mod machine;
+pub mod sources;
 
 use std::path::PathBuf;
 

@@ -56,7 +56,7 @@ pub struct Approach {
     pub dates: DatePolicy,
     /// The server's root, by which a gateway knows which server is meant; without it, any server will do.
     pub server: Option<ServerRoot>,
-    /// What the device calls itself in a gateway's log.
+    /// What the device calls itself in a gateway's log; empty for nothing.
     pub label: String,
     /// The names that the server's certificate may be for when it is not connected to by its own address. Without any, its own
     /// are taken: then something else has to prove who it is.
@@ -157,10 +157,11 @@ impl Approach {
         way: &Way,
         deadline: Duration,
     ) -> Result<GatewayStream, ApproachError> {
-        let mut headers = vec![(
-            gateway::HEADER_DEVICE.to_owned(),
-            gateway::label(&self.label).into(),
-        )];
+        let mut headers = Vec::new();
+        if !self.label.is_empty() {
+            let label = gateway::label(&self.label);
+            headers.push((gateway::HEADER_DEVICE.to_owned(), label.as_str().into()));
+        }
         if let Some(server) = self.server {
             headers.push((gateway::HEADER_SERVER.to_owned(), server.to_string().into()));
         }
@@ -172,6 +173,24 @@ impl Approach {
             deadline,
         )
         .await
+    }
+
+    /// What answers at the other end of a gateway's WebSocket, whoever it is, as [`tls::probe_kind`] looks.
+    ///
+    /// # Errors
+    /// [`ApproachError`], with the gateway's last word where it said one.
+    pub async fn look(
+        carrier: GatewayStream,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<(tls::HostKind, Vec<CertificateDer<'static>>), ApproachError> {
+        let (carrier, last_word) = Heard::new(carrier);
+        tls::probe_kind(boxed(carrier), name, deadline)
+            .await
+            .map_err(|error| match last_word.get() {
+                Some(closed) => ApproachError::Closed(closed.clone()),
+                None => ApproachError::Server(error),
+            })
     }
 
     /// The device's end of a rendezvous at this gateway.

@@ -1,15 +1,39 @@
 //! Whether a server can be reached, step by step and told as it happens, before there is any trust: nothing of the device is
 //! sent, no certificate of its own and no key. What it finds out is for people to compare, and for nobody to believe.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use rustls::pki_types::CertificateDer;
+use tokio::net::lookup_host;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use umbra_carrier::address::HostPort;
-use umbra_carrier::diagnosis::Finding;
+use umbra_carrier::alpn;
+use umbra_carrier::diagnosis::{self, Check, Expectation, Finding, Verdict};
+use umbra_carrier::dial::DialError;
+use umbra_carrier::io::{BoxIo, boxed};
+use umbra_carrier::proxy;
+use umbra_carrier::tcp;
+use umbra_carrier::tls::{
+    DatePolicy, HostKind, ServerTrust, TlsError, device_config, probe_kind, vouched_for,
+};
+use umbra_carrier::ws::WsError;
+use umbra_carrier::x509::CertificateFacts;
 use umbra_protocol::Fingerprint;
+use umbra_protocol::credentials::shown_host;
 use umbra_protocol::enrolment::ConnectorKind;
 
-use crate::clock::Clock;
-use crate::link::Network;
+use crate::clock::{Clock, date};
+use crate::link::approach::ApproachError;
+use crate::link::trouble::sentence;
+use crate::link::{Approach, Network, Way};
+
+/// How long each stage has.
+const DEADLINE: Duration = Duration::from_secs(10);
+const CHECK_NETWORK: &str =
+    "Check the network cable, the address and firewalls between here and there.";
+const SET_CLOCK: &str = "Set the clock, or let a time server do it.";
 
 /// A step on the way, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,11 +151,572 @@ pub async fn check(
     clock: &Clock,
     stages: &mpsc::Sender<StageReport>,
 ) -> Result<Reached, ReachError> {
-    let _ = (address, network, clock, stages);
-    Err(ReachError {
-        stage: Stage::Name,
-        code: String::new(),
-        sentence: String::new(),
-        advice: String::new(),
+    check_within(address, network, clock, stages, DEADLINE).await
+}
+
+async fn check_within(
+    address: &HostPort,
+    network: &Network,
+    clock: &Clock,
+    stages: &mpsc::Sender<StageReport>,
+    deadline: Duration,
+) -> Result<Reached, ReachError> {
+    let mut told = Told { stages, deadline };
+    let stream = way_out(address, network, &mut told).await?;
+    told.begin(Stage::Tls, format!("Setting up TLS with {address} …"))
+        .await;
+    let (kind, chain) = match probe_kind(stream, address.host(), deadline).await {
+        Ok(looked) => looked,
+        Err(error) => return Err(told.failed(tls_failure(address, &error)).await),
+    };
+    told.good(Stage::Tls, format!("{address} speaks TLS 1.3."))
+        .await;
+    told.begin(Stage::Chain, "Looking at the certificates …".to_owned())
+        .await;
+    let judged = match judge(&chain, address, network, clock) {
+        Ok(judged) => judged,
+        Err(error) => return Err(told.failed(error).await),
+    };
+    told.say(judged.report.clone()).await;
+    match kind {
+        HostKind::Link => {
+            let sentence = "No gateway is in between: the server itself answers.".to_owned();
+            told.skipped(Stage::Gateway, sentence).await;
+            told.begin(Stage::Server, "Looking for the server …".to_owned())
+                .await;
+            told.good(Stage::Server, format!("A server answers at {address}."))
+                .await;
+            Ok(Reached {
+                address: address.clone(),
+                kind: ConnectorKind::Ums,
+                root_fingerprint: root_of(&chain),
+                public_ca: judged.public_ca,
+                chain,
+                findings: judged.findings,
+            })
+        }
+        HostKind::Http => {
+            let envelope = root_of(&chain);
+            through_gateway(
+                address,
+                network,
+                clock,
+                judged.public_ca,
+                envelope,
+                &mut told,
+            )
+            .await
+        }
+    }
+}
+
+/// From the gateway to the server behind it.
+async fn through_gateway(
+    address: &HostPort,
+    network: &Network,
+    clock: &Clock,
+    public_ca: Option<String>,
+    envelope: Option<Fingerprint>,
+    told: &mut Told<'_>,
+) -> Result<Reached, ReachError> {
+    told.begin(
+        Stage::Gateway,
+        format!("Asking the gateway {address} for a way to its server …"),
+    )
+    .await;
+    let way = Way {
+        kind: ConnectorKind::Icg,
+        address: address.clone(),
+        roots: Vec::new(),
+    };
+    let tls = device_config(
+        None,
+        ServerTrust::Unproven,
+        DatePolicy::Ignore,
+        alpn::CONTROL_LINK,
+    );
+    let tls = tls.expect("nothing is pinned that could be unfit");
+    let approach = Approach {
+        network: network.clone(),
+        tls,
+        // The gateway was looked at above; what it passes on is not believed anyway.
+        trust: ServerTrust::Unproven,
+        dates: DatePolicy::Ignore,
+        server: None,
+        label: String::new(),
+        names: Vec::new(),
+    };
+    let carrier = match approach.carrier(&way, told.deadline).await {
+        Ok(carrier) => carrier,
+        Err(error) => return Err(told.failed(gateway_failure(address, &error)).await),
+    };
+    told.good(
+        Stage::Gateway,
+        format!("The gateway {address} lets this device through."),
+    )
+    .await;
+    told.begin(
+        Stage::Server,
+        "Looking for the server behind the gateway …".to_owned(),
+    )
+    .await;
+    let looked = Approach::look(carrier, address.host(), told.deadline).await;
+    let chain = match looked {
+        Ok((HostKind::Link, chain)) => chain,
+        Ok((HostKind::Http, _)) => {
+            let error = ApproachError::Server(TlsError::WrongService);
+            return Err(told.failed(server_failure(address, &error)).await);
+        }
+        Err(error) => return Err(told.failed(server_failure(address, &error)).await),
+    };
+    let findings = diagnosis::diagnose(
+        &chain,
+        &Expectation {
+            host: None,
+            root_fingerprint: None,
+            now: clock.believable(),
+        },
+    );
+    let failure = diagnosis::first_failure(&findings).map(|finding| {
+        let error = of_finding(Stage::Server, finding);
+        ReachError {
+            sentence: format!(
+                "The server behind the gateway {address}: {}",
+                error.sentence
+            ),
+            ..error
+        }
+    });
+    if let Some(error) = failure {
+        return Err(told.failed(error).await);
+    }
+    let root = root_of(&chain);
+    match (&public_ca, root) {
+        (None, None) => {
+            return Err(told.failed(no_root(Stage::Server, address)).await);
+        }
+        (None, Some(root)) if envelope != Some(root) => {
+            told.say(StageReport {
+                stage: Stage::Server,
+                state: StageState::Warning,
+                sentence: format!(
+                    "A server answers behind the gateway {address}, but the gateway's certificate comes from another root than the \
+                     server's: something on the way may open TLS."
+                ),
+                advice: "If that is meant to be so, umbra.proxy.ca_file has to name a file with that root certificate. What \
+                         device and server say to each other stays closed to it."
+                    .to_owned(),
+            })
+            .await;
+        }
+        (Some(_), _) | (None, Some(_)) => {
+            told.good(
+                Stage::Server,
+                format!("A server answers behind the gateway {address}."),
+            )
+            .await;
+        }
+    }
+    Ok(Reached {
+        address: address.clone(),
+        kind: ConnectorKind::Icg,
+        root_fingerprint: root,
+        public_ca,
+        chain,
+        findings,
     })
 }
+
+/// Name, TCP and proxy. With a proxy, the name and the connection are the proxy's, and the server's name is the proxy's business.
+async fn way_out(
+    address: &HostPort,
+    network: &Network,
+    told: &mut Told<'_>,
+) -> Result<BoxIo, ReachError> {
+    let proxy = network
+        .dialer
+        .proxy
+        .proxy_for(address.host(), address.port());
+    let (host, port) = proxy.map_or((address.host(), address.port()), |proxy| {
+        (proxy.host.as_str(), proxy.port)
+    });
+    let whose = if proxy.is_some() { "the proxy " } else { "" };
+    if host.contains(':') || host.parse::<IpAddr>().is_ok() {
+        let behind = match proxy {
+            Some(_) => format!(
+                "The proxy {host} is named by its address; it looks up {} by itself.",
+                address.host()
+            ),
+            None => format!("{host} is an address: no name has to be looked up."),
+        };
+        told.skipped(Stage::Name, behind).await;
+    } else {
+        told.begin(Stage::Name, format!("Looking up {whose}{host} …"))
+            .await;
+        let found = timeout(told.deadline, lookup_host((host, port))).await;
+        let first = match found {
+            Ok(Ok(mut addresses)) => addresses.next(),
+            Ok(Err(_)) => None,
+            Err(_) => {
+                let error = ReachError {
+                    stage: Stage::Name,
+                    code: "timeout".to_owned(),
+                    sentence: format!("DNS did not say in time where {whose}{host} is."),
+                    advice: CHECK_NETWORK.to_owned(),
+                };
+                return Err(told.failed(error).await);
+            }
+        };
+        let Some(first) = first else {
+            let error = ReachError {
+                stage: Stage::Name,
+                code: "name_not_found".to_owned(),
+                sentence: format!("DNS knows no {whose}{}.", shown_host(host)),
+                advice: "Compare the name with your administrator, letter by letter, and check the network.".to_owned(),
+            };
+            return Err(told.failed(error).await);
+        };
+        let behind = match proxy {
+            Some(_) => format!(" The proxy looks up {} by itself.", address.host()),
+            None => String::new(),
+        };
+        let sentence = format!(
+            "{}{host} is {}.{behind}",
+            if proxy.is_some() { "The proxy " } else { "" },
+            first.ip()
+        );
+        told.good(Stage::Name, sentence).await;
+    }
+    told.begin(
+        Stage::Tcp,
+        format!("Connecting to {whose}{host}, port {port} …"),
+    )
+    .await;
+    let stream = match tcp::connect(host, port, told.deadline).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let error = DialError::Connect(error);
+            let error = ReachError {
+                stage: Stage::Tcp,
+                code: error.code().to_owned(),
+                sentence: match proxy {
+                    Some(proxy) => format!(
+                        "The proxy {} can't be reached: {}",
+                        proxy.name(),
+                        sentence(&error)
+                    ),
+                    None => sentence(&error),
+                },
+                advice: CHECK_NETWORK.to_owned(),
+            };
+            return Err(told.failed(error).await);
+        }
+    };
+    let sentence_of_tcp = match proxy {
+        Some(proxy) => format!("The proxy {} accepts the connection.", proxy.name()),
+        None => format!("{address} accepts the connection."),
+    };
+    told.good(Stage::Tcp, sentence_of_tcp).await;
+    let Some(proxy) = proxy else {
+        told.skipped(Stage::Proxy, "No proxy is used.".to_owned())
+            .await;
+        return Ok(boxed(stream));
+    };
+    told.begin(
+        Stage::Proxy,
+        format!("Asking the proxy {} for a way to {address} …", proxy.name()),
+    )
+    .await;
+    match proxy::through(stream, proxy, address.host(), address.port(), told.deadline).await {
+        Ok(tunnel) => {
+            let sentence = format!("The proxy {} opens a way to {address}.", proxy.name());
+            told.good(Stage::Proxy, sentence).await;
+            Ok(boxed(tunnel))
+        }
+        Err(error) => {
+            let error = ReachError {
+                stage: Stage::Proxy,
+                code: error.code().to_owned(),
+                sentence: sentence(&error),
+                advice: "Ask the administrator of the proxy, and look at the parameters below umbra.proxy.".to_owned(),
+            };
+            Err(told.failed(error).await)
+        }
+    }
+}
+
+/// What the certificates say.
+struct Judged {
+    public_ca: Option<String>,
+    findings: Vec<Finding>,
+    report: StageReport,
+}
+
+fn judge(
+    chain: &[CertificateDer<'static>],
+    address: &HostPort,
+    network: &Network,
+    clock: &Clock,
+) -> Result<Judged, ReachError> {
+    let now = clock.believable();
+    let dates = match now {
+        Some(_) => DatePolicy::Enforce,
+        None => DatePolicy::Ignore,
+    };
+    let findings = diagnosis::diagnose(
+        chain,
+        &Expectation {
+            host: Some(address.host()),
+            root_fingerprint: None,
+            now,
+        },
+    );
+    let roots = network.public_roots().map_err(|trouble| ReachError {
+        stage: Stage::Chain,
+        code: trouble.code.clone(),
+        sentence: trouble.sentence,
+        advice: "Look at umbra.icg.bundle_file.".to_owned(),
+    })?;
+    let vouched = vouched_for(chain, &roots, address.host(), dates, now.unwrap_or(0));
+    let (state, advice) = match now {
+        Some(_) => (StageState::Good, String::new()),
+        None => (StageState::Warning, SET_CLOCK.to_owned()),
+    };
+    let but = match now {
+        Some(_) => String::new(),
+        None => format!(
+            " But this device's clock says {}, which can't be right, so nobody looked at their dates.",
+            date(clock.now())
+        ),
+    };
+    let report = |sentence: String| StageReport {
+        stage: Stage::Chain,
+        state,
+        sentence: format!("{sentence}{but}"),
+        advice: advice.clone(),
+    };
+    match vouched {
+        Ok(public_ca) => Ok(Judged {
+            report: report(format!(
+                "The public certification authority “{public_ca}” vouches for {}.",
+                address.host()
+            )),
+            public_ca: Some(public_ca),
+            findings,
+        }),
+        Err(_) => {
+            // A clock that is wrong by years makes every good certificate look bad: that comes first.
+            let clock = findings
+                .iter()
+                .find(|finding| finding.check == Check::Clock && finding.verdict == Verdict::Fail);
+            if let Some(finding) = clock.or(diagnosis::first_failure(&findings)) {
+                return Err(of_finding(Stage::Chain, finding));
+            }
+            if root_of(chain).is_none() {
+                return Err(no_root(Stage::Chain, address));
+            }
+            Ok(Judged {
+                report: report(
+                    "The certificates are in order. They come from a private authority, so the fingerprint has to be compared."
+                        .to_owned(),
+                ),
+                public_ca: None,
+                findings,
+            })
+        }
+    }
+}
+
+fn of_finding(stage: Stage, finding: &Finding) -> ReachError {
+    let mut sentence = sentence_of(&finding.sentence);
+    if let Some(subject) = &finding.subject
+        && !sentence.contains(subject.as_str())
+    {
+        sentence = format!("{} (Certificate: “{subject}”.)", sentence);
+    }
+    ReachError {
+        stage,
+        code: finding.check.id().to_owned(),
+        sentence,
+        advice: finding.advice.clone(),
+    }
+}
+
+fn no_root(stage: Stage, address: &HostPort) -> ReachError {
+    ReachError {
+        stage,
+        code: "root-not-presented".to_owned(),
+        sentence: format!(
+            "No public authority vouches for {address}, and the server does not present its root certificate, so there is no \
+             fingerprint to compare."
+        ),
+        advice: "The administrator has to add the root certificate to the server's certificates."
+            .to_owned(),
+    }
+}
+
+/// The fingerprint of the root that is presented.
+fn root_of(chain: &[CertificateDer<'static>]) -> Option<Fingerprint> {
+    chain
+        .iter()
+        .rev()
+        .find(|certificate| {
+            CertificateFacts::read(certificate)
+                .is_ok_and(|facts| facts.self_signed && facts.is_ca == Some(true))
+        })
+        .map(|root| Fingerprint::of_certificate(root))
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only these reasons have words of their own"
+)]
+fn tls_failure(address: &HostPort, error: &TlsError) -> ReachError {
+    let (code, said, advice) = match error {
+        TlsError::TimedOut => (
+            "silent",
+            format!("{address} accepts the connection and then says nothing."),
+            "What listens there may be no server or gateway: compare address and port with your administrator. A firewall that holds \
+             TLS back looks like that, too.",
+        ),
+        TlsError::Closed => (
+            "closed",
+            format!("{address} accepts the connection and closes it as soon as TLS begins."),
+            "What listens there may be no server or gateway: compare address and port with your administrator.",
+        ),
+        TlsError::NotTls => (
+            "not_tls",
+            format!("What answers at {address} does not speak TLS."),
+            "It may be a web server or something else: compare address and port with your administrator.",
+        ),
+        TlsError::WrongService | TlsError::ProtocolTooOld | TlsError::NothingInCommon => (
+            "wrong_service",
+            format!("{address}: {}", sentence(error)),
+            "It may be a web server or something else: compare address and port with your administrator.",
+        ),
+        _ => (
+            "tls",
+            format!("{address}: {}", sentence(error)),
+            "Something between here and there may answer in the server's place; ask your administrator.",
+        ),
+    };
+    ReachError {
+        stage: Stage::Tls,
+        code: code.to_owned(),
+        sentence: said,
+        advice: advice.to_owned(),
+    }
+}
+
+fn gateway_failure(address: &HostPort, error: &ApproachError) -> ReachError {
+    let (code, advice) = match error {
+        ApproachError::Dial(error @ DialError::WebSocket(WsError::Refused { .. })) => (
+            error.code(),
+            "The gateway works and says no for now. Try again in a while, or ask your administrator.",
+        ),
+        ApproachError::Dial(error @ DialError::WebSocket(_)) => (
+            error.code(),
+            "What answers there may be a web server and no gateway, or something in between lets no WebSocket pass: compare \
+             address and port with your administrator.",
+        ),
+        ApproachError::Dial(error) => (error.code(), CHECK_NETWORK),
+        ApproachError::Settings(trouble) => (
+            trouble.code.as_str(),
+            "Look at umbra.proxy.ca_file and umbra.icg.bundle_file.",
+        ),
+        ApproachError::Trust(_) | ApproachError::Server(_) | ApproachError::Closed(_) => {
+            ("gateway", "Ask your administrator about the gateway.")
+        }
+    };
+    ReachError {
+        stage: Stage::Gateway,
+        code: code.to_owned(),
+        sentence: format!("The gateway {address}: {}", sentence(error)),
+        advice: advice.to_owned(),
+    }
+}
+
+fn server_failure(address: &HostPort, error: &ApproachError) -> ReachError {
+    let (code, said) = match error {
+        ApproachError::Server(TlsError::TimedOut) => (
+            "silent",
+            format!("The gateway {address} opens a way, but the server behind it says nothing."),
+        ),
+        ApproachError::Server(_)
+        | ApproachError::Dial(_)
+        | ApproachError::Trust(_)
+        | ApproachError::Settings(_)
+        | ApproachError::Closed(_) => (
+            "server",
+            format!("Behind the gateway {address}: {}", sentence(error)),
+        ),
+    };
+    ReachError {
+        stage: Stage::Server,
+        code: code.to_owned(),
+        sentence: said,
+        advice: "The gateway works, but its server does not answer. Try again in a while, or ask your administrator."
+            .to_owned(),
+    }
+}
+
+fn sentence_of(clause: &str) -> String {
+    let mut letters = clause.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    let mut text = first.unwrap_or_default() + letters.as_str();
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
+}
+
+/// Tells the stages to whoever listens.
+struct Told<'a> {
+    stages: &'a mpsc::Sender<StageReport>,
+    /// How long each stage has.
+    deadline: Duration,
+}
+
+impl Told<'_> {
+    async fn say(&mut self, report: StageReport) {
+        // Nobody need listen.
+        let _ = self.stages.send(report).await;
+    }
+
+    async fn begin(&mut self, stage: Stage, sentence: String) {
+        self.plain(stage, StageState::Running, sentence).await;
+    }
+
+    async fn good(&mut self, stage: Stage, sentence: String) {
+        self.plain(stage, StageState::Good, sentence).await;
+    }
+
+    async fn skipped(&mut self, stage: Stage, sentence: String) {
+        self.plain(stage, StageState::Skipped, sentence).await;
+    }
+
+    async fn plain(&mut self, stage: Stage, state: StageState, sentence: String) {
+        let advice = String::new();
+        self.say(StageReport {
+            stage,
+            state,
+            sentence,
+            advice,
+        })
+        .await;
+    }
+
+    async fn failed(&mut self, error: ReachError) -> ReachError {
+        self.say(StageReport {
+            stage: error.stage,
+            state: StageState::Failed,
+            sentence: error.sentence.clone(),
+            advice: error.advice.clone(),
+        })
+        .await;
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests;

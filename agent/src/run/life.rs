@@ -10,10 +10,11 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 use umbra_protocol::hello::Intent;
 use umbra_protocol::refusal::clip;
-use umbra_protocol::{RefusalCode, Remedy, SessionId};
+use umbra_protocol::{RefusalCode, SessionId};
 
 use super::world::{Agent, Management};
 use super::{DRAIN, LOOK, answer, dates};
+use crate::control::join::failure;
 use crate::control::{self, Action, ErrorCode, Failure};
 use crate::enrolment::{self, EnrolRequest, Enrolled, Step};
 use crate::link::trouble::sentence;
@@ -260,17 +261,7 @@ impl Agent {
                     status.go_because(Stage::NotEnrolled, told.as_str());
                     status.code = Some(error.code().to_owned());
                 });
-                let code = match (&error, error.remedy()) {
-                    (enrolment::EnrolError::Store(_), _) => ErrorCode::Disk,
-                    (
-                        enrolment::EnrolError::Connect { .. }
-                        | enrolment::EnrolError::Gateway { .. },
-                        _,
-                    ) => ErrorCode::Unavailable,
-                    (_, Remedy::Retry) => ErrorCode::TryAgain,
-                    (_, Remedy::AskPerson | Remedy::Stop) => ErrorCode::Refused,
-                };
-                Err(Failure::new(code, format!("{told} [{}]", error.code())))
+                Err(failure(&error))
             }
         }
     }
