@@ -275,6 +275,17 @@ pub async fn dnsmasq(
     address: Ipv4Addr,
     known: &[(&str, Ipv4Addr)],
 ) -> Result<Front, FrontError> {
+    dnsmasq_with(scratch, name, address, known, &[]).await
+}
+
+/// The same with further lines of its configuration, for other records.
+pub async fn dnsmasq_with(
+    scratch: &Scratch,
+    name: &str,
+    address: Ipv4Addr,
+    known: &[(&str, Ipv4Addr)],
+    more: &[String],
+) -> Result<Front, FrontError> {
     let folder = folder(scratch, name)?;
     let mut lines = vec![
         format!("listen-address={address}"),
@@ -299,6 +310,7 @@ pub async fn dnsmasq(
             .iter()
             .map(|(host, address)| format!("host-record={host},{address}")),
     );
+    lines.extend_from_slice(more);
     let file = write(&folder, "dnsmasq.conf", &(lines.join("\n") + "\n"))?;
     let mut command = Command::new("dnsmasq");
     command.arg(format!("--conf-file={}", file.display()));

@@ -76,10 +76,30 @@ pub struct World<'s> {
 impl<'s> World<'s> {
     /// Starts everything and waits until the device is online.
     pub async fn start(scratch: &'s Scratch) -> Result<Self, WorldError> {
-        let desktop = desktop(scratch).await?;
+        Self::start_with(scratch, &[]).await
+    }
+
+    /// The same with parameters of the device's image, each with its value as TOML writes it.
+    pub async fn start_with(
+        scratch: &'s Scratch,
+        parameters: &[(&str, &str)],
+    ) -> Result<Self, WorldError> {
+        Self::start_before(scratch, desktop(scratch).await?, parameters).await
+    }
+
+    /// The same before a screen of one's own.
+    pub async fn start_before(
+        scratch: &'s Scratch,
+        desktop: Desktop,
+        parameters: &[(&str, &str)],
+    ) -> Result<Self, WorldError> {
         let server = Server::start(scratch, ServerConfig::default()).await?;
         let console = Console::administrator(scratch, &server).await?;
-        let mut device = Device::new(scratch, "device", DeviceConfig::with_desktop(&desktop))?;
+        let mut config = DeviceConfig::with_desktop(&desktop);
+        for (name, value) in parameters {
+            config.set(name, value);
+        }
+        let mut device = Device::new(scratch, "device", config)?;
         device.start()?;
         let key = console.one_time_key().await?;
         device.enrol(&server, &key).await?;

@@ -39,14 +39,9 @@ pub(crate) async fn running<'s>(
     Ok((device, id))
 }
 
-/// Asks for the device to be taken on, whatever comes of it.
-pub(crate) async fn enroll(
-    device: &Device<'_>,
-    address: &str,
-    fingerprint: &str,
-    key: &str,
-) -> anyhow::Result<Output> {
-    let arguments = [
+/// What the agent is told so that it has the device taken on; the key comes through standard input.
+pub(crate) fn enroll_words<'w>(address: &'w str, fingerprint: &'w str) -> [&'w str; 7] {
+    [
         "enroll",
         "--address",
         address,
@@ -54,7 +49,17 @@ pub(crate) async fn enroll(
         fingerprint,
         "--key-file",
         "-",
-    ];
+    ]
+}
+
+/// Asks for the device to be taken on, whatever comes of it.
+pub(crate) async fn enroll(
+    device: &Device<'_>,
+    address: &str,
+    fingerprint: &str,
+    key: &str,
+) -> anyhow::Result<Output> {
+    let arguments = enroll_words(address, fingerprint);
     Ok(device.output(&arguments, key).await?)
 }
 

@@ -7,37 +7,13 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use umbra_tests::desktop::Desktop;
 use umbra_tests::eventually::{eventually, eventually_is};
-use umbra_tests::scratch::{Scratch, scenario};
-use umbra_tests::world::{
-    Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig, World, desktop,
-};
+use umbra_tests::scratch::scenario;
+use umbra_tests::world::{Device, PATIENCE, World};
 
 /// A program in the shell's language, as a parameter has it.
 fn program(script: &str) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&["/bin/sh", "-c", script])?)
-}
-
-async fn world<'s>(scratch: &'s Scratch, parameters: &[(&str, &str)]) -> anyhow::Result<World<'s>> {
-    let desktop: Desktop = desktop(scratch).await?;
-    let server = Server::start(scratch, ServerConfig::default()).await?;
-    let console = Console::administrator(scratch, &server).await?;
-    let mut config = DeviceConfig::with_desktop(&desktop);
-    for (name, value) in parameters {
-        config.set(name, value);
-    }
-    let mut device = Device::new(scratch, "device", config)?;
-    device.start()?;
-    let key = console.one_time_key().await?;
-    device.enrol(&server, &key).await?;
-    device.wait_until_online().await?;
-    Ok(World {
-        desktop,
-        server,
-        device,
-        console,
-    })
 }
 
 /// What an indicator has written down, a line for each that it read.
@@ -101,7 +77,7 @@ async fn the_person_sees_who_sees_the_screen_and_can_end_it_from_there() {
             press = press.display(),
             heard = heard.display(),
         );
-        let world = world(
+        let world = World::start_with(
             scratch,
             &[
                 ("umbra.indicator.program", &program(&script)?),
@@ -170,7 +146,7 @@ async fn the_person_sees_who_sees_the_screen_and_can_end_it_from_there() {
 async fn without_an_indicator_a_session_goes_on_and_is_told_of_unless_one_is_required() {
     scenario(async |scratch| {
         let missing = serde_json::to_string(&[scratch.path("missing")])?;
-        let world = world(scratch, &[("umbra.indicator.program", &missing)]).await?;
+        let world = World::start_with(scratch, &[("umbra.indicator.program", &missing)]).await?;
         let shadow = world.shadow("look").await?;
         shadow.view().await?.refresh().await?;
         wait_for_warning(&world.device, "umbra.indicator.program").await?;
@@ -203,7 +179,7 @@ async fn update_and_message_run_the_device_makers_programs_and_answer_for_them()
             "if [ -e '{}' ]; then echo no room left >&2; exit 3; fi; echo version 2 is in place",
             next.display()
         );
-        let world = world(
+        let world = World::start_with(
             scratch,
             &[
                 ("umbra.message.program", &program(&message)?),

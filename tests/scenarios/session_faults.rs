@@ -9,48 +9,11 @@ mod ways_in;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use umbra_tests::desktop::Desktop;
-use umbra_tests::scratch::Scratch;
 use umbra_tests::tunnel::dial;
-use umbra_tests::world::{
-    Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig, World, desktop,
-};
+use umbra_tests::world::{Console, Device, PATIENCE, World};
 
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// A whole installation whose device has these parameters from its image.
-async fn world_with<'s>(
-    scratch: &'s Scratch,
-    parameters: &[(&str, &str)],
-) -> anyhow::Result<World<'s>> {
-    world_of(scratch, desktop(scratch).await?, parameters).await
-}
-
-/// The same with a screen of one's own.
-async fn world_of<'s>(
-    scratch: &'s Scratch,
-    desktop: Desktop,
-    parameters: &[(&str, &str)],
-) -> anyhow::Result<World<'s>> {
-    let server = Server::start(scratch, ServerConfig::default()).await?;
-    let console = Console::administrator(scratch, &server).await?;
-    let mut config = DeviceConfig::with_desktop(&desktop);
-    for (name, value) in parameters {
-        config.set(name, value);
-    }
-    let mut device = Device::new(scratch, "device", config)?;
-    device.start()?;
-    let key = console.one_time_key().await?;
-    device.enrol(&server, &key).await?;
-    device.wait_until_online().await?;
-    Ok(World {
-        desktop,
-        server,
-        device,
-        console,
-    })
 }
 
 /// How `umbra shadow` failed.

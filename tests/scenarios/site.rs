@@ -162,11 +162,8 @@ impl<'s> Site<'s> {
     /// Asks a device to be taken on at an address, whatever comes of it.
     pub(crate) async fn enrol(&self, device: &Device<'_>, at: &str) -> anyhow::Result<Output> {
         let key = self.console.one_time_key().await?;
-        let words = ["enroll", "--address", at, "--fingerprint"];
-        let rest = [self.server.fingerprint(), "--key-file", "-"];
-        Ok(device
-            .output(&[&words[..], &rest[..]].concat(), &key)
-            .await?)
+        let words = crate::enrolment::enroll_words(at, self.server.fingerprint());
+        Ok(device.output(&words, &key).await?)
     }
 
     /// Has a running device taken on through the gateway.

@@ -6,7 +6,16 @@ use umbra_tests::scratch::scenario;
 use umbra_tests::world::{Device, DeviceConfig};
 
 use super::*;
-use crate::enrolment::{key, key_on_file, keys, refused, site, text};
+use crate::enrolment::{enroll_words, key, key_on_file, keys, refused, site, text};
+
+/// Starts the agent in a namespace.
+fn agent_in(scratch: &Scratch, enter: &[&str], root: &Path) -> anyhow::Result<Program> {
+    let (program, before) = enter.split_first().context("no program")?;
+    let mut command = Command::new(program);
+    command.args(before).arg(product("umbra-agent")?);
+    command.arg("--root").arg(root).arg("run");
+    Ok(Program::start(scratch, "agent-in-namespace", &mut command)?)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_costs_nothing_and_once_there_is_room_everything_works() {
@@ -48,15 +57,7 @@ async fn a_full_disk_is_told_and_costs_nothing_and_once_there_is_room_everything
         // Without room nobody is taken on, and the key is not lost.
         let (id, key) = key(&console, &[]).await?;
         let address = server.address().to_string();
-        let enroll = [
-            "enroll",
-            "--address",
-            &address,
-            "--fingerprint",
-            server.fingerprint(),
-            "--key-file",
-            "-",
-        ];
+        let enroll = enroll_words(&address, server.fingerprint());
         ensure!(shell(fill).await?.trim() == "0");
         let before = shell(sums).await?;
         let output = agent(&enroll, &key).await?;
@@ -72,10 +73,7 @@ async fn a_full_disk_is_told_and_costs_nothing_and_once_there_is_room_everything
         ensure!(text(&key_on_file(&console, &id).await?, "/state") == "used");
 
         // The agent is online, and does not do by halves what it cannot keep.
-        let mut command = Command::new("nsenter");
-        command.args(&enter[1..]).arg(product("umbra-agent")?);
-        command.arg("--root").arg(&root).arg("run");
-        let _running = Program::start(scratch, "agent-in-namespace", &mut command)?;
+        let _running = agent_in(scratch, &enter, &root)?;
         device.wait_until_online().await?;
         shell(fill).await?;
         let before = shell(sums).await?;
@@ -124,10 +122,7 @@ async fn a_read_only_system_with_one_writable_folder_is_all_that_a_device_needs(
         let output = run(scratch, "touch", &mut touch, b"", PATIENCE).await?;
         ensure!(said(&output).contains("Read-only"), "{}", said(&output));
 
-        let mut command = Command::new("nsenter");
-        command.args(&enter[1..]).arg(product("umbra-agent")?);
-        command.arg("--root").arg(&root).arg("run");
-        let mut agent = Program::start(scratch, "agent-in-namespace", &mut command)?;
+        let mut agent = agent_in(scratch, &enter, &root)?;
         let agent_cli = async |arguments: &[&str], input: &str| {
             agent_under(scratch, &enter, &root, arguments, input).await
         };
@@ -144,15 +139,7 @@ async fn a_read_only_system_with_one_writable_folder_is_all_that_a_device_needs(
         };
         at("not_enrolled").await?;
         let address = server.address().to_string();
-        let enroll = [
-            "enroll",
-            "--address",
-            &address,
-            "--fingerprint",
-            server.fingerprint(),
-            "--key-file",
-            "-",
-        ];
+        let enroll = enroll_words(&address, server.fingerprint());
         let (_, key) = keys(&console, &[]).await?.remove(0);
         let output = agent_cli(&enroll, &key).await?;
         ensure!(output.status.success(), "{}", said(&output));
@@ -163,12 +150,7 @@ async fn a_read_only_system_with_one_writable_folder_is_all_that_a_device_needs(
         ensure!(wfs.join("umbra/enrolment.json").exists());
         // It comes back from what lies in that one folder.
         agent.kill();
-        let _agent = Program::start(scratch, "agent-in-namespace", &mut {
-            let mut command = Command::new("nsenter");
-            command.args(&enter[1..]).arg(product("umbra-agent")?);
-            command.arg("--root").arg(&root).arg("run");
-            command
-        })?;
+        let _agent = agent_in(scratch, &enter, &root)?;
         let again = at("online").await?;
         ensure!(again["identity"] == online["identity"], "{again}");
         Ok(())

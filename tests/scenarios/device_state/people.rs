@@ -6,7 +6,7 @@ use anyhow::ensure;
 use umbra_tests::scratch::scenario;
 
 use super::*;
-use crate::enrolment::{PERMISSION, key, readable, running, site, taken_on, text};
+use crate::enrolment::{PERMISSION, enroll_words, key, readable, running, site, taken_on, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_without_rights_reads_the_status_and_changes_nothing_and_never_sees_the_key() {
@@ -39,15 +39,7 @@ async fn somebody_without_rights_reads_the_status_and_changes_nothing_and_never_
 
         let (_, spare) = key(&console, &[]).await?;
         let address = server.address().to_string();
-        let enroll = [
-            "enroll",
-            "--address",
-            &address,
-            "--fingerprint",
-            server.fingerprint(),
-            "--key-file",
-            "-",
-        ];
+        let enroll = enroll_words(&address, server.fingerprint());
         let changes: [(&[&str], &str); 6] = [
             (
                 &["registry", "set", "network.vncserver.enabled", "false"],

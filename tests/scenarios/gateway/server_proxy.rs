@@ -41,7 +41,11 @@ async fn wait_for_trouble(
 
 /// Neither a log nor a command line nor the operator has the password.
 async fn nowhere(scratch: &Scratch, site: &Site<'_>) -> anyhow::Result<()> {
-    let shown = site.console.tell(&["gateways", "list"], "").await?.to_string();
+    let shown = site
+        .console
+        .tell(&["gateways", "list"], "")
+        .await?
+        .to_string();
     ensure!(!shown.contains(PASSWORD), "{shown}");
     for entry in std::fs::read_dir(scratch.path("log"))? {
         let path = entry?.path();

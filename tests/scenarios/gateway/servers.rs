@@ -58,6 +58,11 @@ async fn devices_of_two_servers_reach_their_own_through_one_gateway_and_the_loss
         site.gateway
             .wait_until_attached(&site.console, true)
             .await?;
+        // One more for the first server, although the second one is empty.
+        let third = site.new_device(3, site.device_config(), None).await?;
+        let at = site.gateway.external().to_string();
+        let more = site.take_on_at(&third, &at).await?;
+
         let screen = Desktop::start(DesktopConfig {
             listen: Listen::Unix(scratch.path("other.sock")),
             ..DesktopConfig::default()
@@ -82,7 +87,11 @@ async fn devices_of_two_servers_reach_their_own_through_one_gateway_and_the_loss
         ensure!(ours != theirs, "two devices with one label prove nothing");
 
         // Each server has its own, and nothing of the other's.
-        ensure!(devices(&site.console).await? == [ours.clone()]);
+        let mut all = devices(&site.console).await?;
+        all.sort();
+        let mut expected = [ours.clone(), more.clone()];
+        expected.sort();
+        ensure!(all == expected, "{all:?}");
         ensure!(devices(&console).await? == [theirs.clone()]);
         message(&site.console, &ours).await?;
         message(&console, &theirs).await?;

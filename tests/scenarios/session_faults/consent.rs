@@ -7,11 +7,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use umbra_tests::eventually::eventually;
 use umbra_tests::scratch::scenario;
-use umbra_tests::world::{Device, PATIENCE};
+use umbra_tests::world::{Device, PATIENCE, World};
 
-use super::{
-    audited, failed_shadow, failure, healthy, refused_record, text, untouched, world_with,
-};
+use super::{audited, failed_shadow, failure, healthy, refused_record, text, untouched};
 
 /// The console's exit code after Ctrl-C.
 const INTERRUPTED: i32 = 130;
@@ -40,7 +38,7 @@ async fn what_the_program_that_asks_the_person_says_decides() {
             ("umbra.consent.program", &program[..]),
             ("umbra.consent.timeout", "5"),
         ];
-        let world = world_with(scratch, &parameters).await?;
+        let world = World::start_with(scratch, &parameters).await?;
         let told = scratch.path("told");
         let trace = scratch.path("was-here");
         let answer = |words: &str| -> anyhow::Result<()> {
@@ -91,7 +89,7 @@ async fn what_the_program_that_asks_the_person_says_decides() {
 async fn the_person_answers_on_the_command_line_while_the_operator_waits() {
     scenario(async |scratch| {
         let parameters = [("network.vncserver.promptuser", "true")];
-        let world = world_with(scratch, &parameters).await?;
+        let world = World::start_with(scratch, &parameters).await?;
         let name = world.device_name().await?;
 
         let mut shadow = world
@@ -135,7 +133,7 @@ async fn with_nobody_there_the_device_decides_as_it_is_set() {
             ("network.vncserver.promptuser", "true"),
             ("umbra.consent.timeout", "5"),
         ];
-        let world = world_with(scratch, &parameters).await?;
+        let world = World::start_with(scratch, &parameters).await?;
         failed_shadow(&world)
             .await?
             .ensure("nobody_to_ask", "nobody is there")?;
@@ -157,7 +155,7 @@ async fn an_operator_who_gives_up_takes_the_question_away_from_the_person() {
             ("network.vncserver.promptuser", "true"),
             ("umbra.consent.timeout", "600"),
         ];
-        let world = world_with(scratch, &parameters).await?;
+        let world = World::start_with(scratch, &parameters).await?;
         let name = world.device_name().await?;
         let mut shadow = world.console.begin_shadow(&name, &[])?;
         questions(&world.device, 1).await?;

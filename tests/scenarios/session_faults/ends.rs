@@ -6,7 +6,7 @@ use umbra_tests::eventually::{SOON, eventually_is};
 use umbra_tests::scratch::scenario;
 use umbra_tests::world::{Shadow, World};
 
-use super::{audited, healthy, newest_session, text, world_with};
+use super::{audited, healthy, newest_session, text};
 
 /// The console says this code with a sentence and ends in order, the record says the same.
 async fn ended_with(world: &World<'_>, shadow: &mut Shadow, code: &str) -> anyhow::Result<Value> {
@@ -76,7 +76,7 @@ async fn the_person_ends_a_session_and_both_ends_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_in_which_nothing_moves_ends_at_the_idle_limit() {
     scenario(async |scratch| {
-        let world = world_with(scratch, &[("umbra.session.idle_limit", "2")]).await?;
+        let world = World::start_with(scratch, &[("umbra.session.idle_limit", "2")]).await?;
         let mut shadow = world.shadow("fell asleep").await?;
         let mut viewer = shadow.view().await?;
         viewer.refresh().await?;
@@ -96,7 +96,7 @@ async fn a_session_in_which_much_moves_ends_at_the_total_limit() {
             ("umbra.session.idle_limit", "2"),
             ("umbra.session.total_limit", "4"),
         ];
-        let world = world_with(scratch, &parameters).await?;
+        let world = World::start_with(scratch, &parameters).await?;
         let mut shadow = world.shadow("does not stop").await?;
         let mut viewer = shadow.view().await?;
         let looking = async { while viewer.refresh().await.is_ok() {} };
@@ -115,7 +115,7 @@ async fn a_session_in_which_much_moves_ends_at_the_total_limit() {
 async fn where_the_device_allows_only_seeing_no_input_arrives_whatever_the_operator_asked_for() {
     scenario(async |scratch| {
         let parameters = [("network.vncserver.remoteinput", "false")];
-        let world = world_with(scratch, &parameters).await?;
+        let world = World::start_with(scratch, &parameters).await?;
         let shadow = world.shadow("with control").await?;
         let mut viewer = shadow.view().await?;
         viewer.refresh().await?;

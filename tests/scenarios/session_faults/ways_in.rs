@@ -12,10 +12,7 @@ use umbra_tests::world::{
     Console, Device, DeviceConfig, Offer, PATIENCE, Server, ServerConfig, World, desktop,
 };
 
-use super::{
-    audited, failed_shadow, healthy, present, refused_record, refused_with, untouched, world_of,
-    world_with,
-};
+use super::{audited, failed_shadow, healthy, present, refused_record, refused_with, untouched};
 
 /// The console's exit code for a device that is away, as its help states it.
 const DEVICE_OFFLINE: i32 = 4;
@@ -246,7 +243,7 @@ async fn a_vnc_server_with_another_password_or_without_one_configured_is_told_to
         };
         let locked = Desktop::start(locked).await?;
         let name = "network.vncserver.crypt_password";
-        let world = world_of(scratch, locked, &[]).await?;
+        let world = World::start_before(scratch, locked, &[]).await?;
         // Where all passes, the operator's viewer is asked; where the device has to look into it, nobody can answer.
         let shadow = world.shadow("knows the password").await?;
         let options = Options {
@@ -288,7 +285,7 @@ async fn a_vnc_server_with_another_password_or_without_one_configured_is_told_to
 #[tokio::test(flavor = "multi_thread")]
 async fn one_session_too_many_is_told_to_the_operator_and_on_record() {
     scenario(async |scratch| {
-        let world = world_with(scratch, &[("network.vncserver.instances", "1")]).await?;
+        let world = World::start_with(scratch, &[("network.vncserver.instances", "1")]).await?;
         let shadow = world.shadow("the only one").await?;
         let mut viewer = shadow.view().await?;
         viewer.refresh().await?;
