@@ -305,7 +305,7 @@ fn this_run() -> Option<RunId> {
     filled.is_ok().then(|| RunId::from_bytes(bytes))
 }
 
-fn damaged(board: &Board, topic: &str, error: &dyn std::error::Error) {
+fn damaged(board: &Board, topic: &str, error: &(dyn std::error::Error + 'static)) {
     let told = sentence(error);
     error!(problem = told, "a journal can't be used");
     board.update(|status| {
@@ -327,6 +327,6 @@ fn dates(clock: &Clock) -> DatePolicy {
 }
 
 /// The trouble of a server's root that can't be pinned.
-fn unusable(error: &dyn std::error::Error) -> Trouble {
+fn unusable(error: &(dyn std::error::Error + 'static)) -> Trouble {
     Trouble::lasting("bad_roots", sentence(error))
 }

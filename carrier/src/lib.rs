@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod alpn;
+pub mod causes;
 pub mod crowd;
 pub mod diagnosis;
 pub mod dial;

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use umbra_carrier::causes;
+
 use crate::control::Failure;
 use crate::control::client::ClientError;
 use crate::enrolment::EnrolmentError;
@@ -31,17 +33,12 @@ impl Problem {
     }
 
     /// A problem with its causes.
-    pub fn of(exit: Exit, error: &dyn Error) -> Self {
-        let mut causes = Vec::new();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
+    pub fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        let mut clauses = causes::clauses(error).into_iter();
         Self {
             exit,
-            sentence: error.to_string(),
-            causes,
+            sentence: clauses.next().unwrap_or_default(),
+            causes: clauses.collect(),
         }
     }
 }

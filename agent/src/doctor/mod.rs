@@ -14,6 +14,7 @@ mod vnc;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+use umbra_carrier::causes::clause_of as chain;
 
 use crate::clock::Clock;
 use crate::enrolment::{Enrolled, EnrolmentError};
@@ -187,17 +188,6 @@ fn capital(clause: String) -> String {
     letters.next().map_or(String::new(), |first| {
         first.to_uppercase().chain(letters).collect()
     })
-}
-
-/// An error with its causes, as one clause.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

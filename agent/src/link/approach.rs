@@ -294,7 +294,8 @@ impl Approach {
                 intent: Intent::Probe,
                 ..hello
             };
-            let broken = |error: &dyn std::error::Error| Trouble::because("closed", error);
+            let broken =
+                |error: &(dyn std::error::Error + 'static)| Trouble::because("closed", error);
             writer
                 .send(&encode(&FromDevice::from(hello)))
                 .await

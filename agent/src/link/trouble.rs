@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+pub(crate) use umbra_carrier::causes::sentence;
 use umbra_carrier::tls::TlsError;
 use umbra_carrier::ws::Closed;
 use umbra_protocol::gateway::read_close_reason;
@@ -98,7 +99,7 @@ impl Trouble {
     }
 
     /// An error that passes by itself, with its causes.
-    pub fn because(code: &str, error: &dyn std::error::Error) -> Self {
+    pub fn because(code: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::passing(code, sentence(error))
     }
 
@@ -129,22 +130,4 @@ impl std::fmt::Display for Trouble {
 
 fn seconds(hint: Option<u32>) -> Option<Duration> {
     hint.map(|seconds| Duration::from_secs(u64::from(seconds)))
-}
-
-/// An error with its causes as one sentence.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string());
-    let mut sentence = first.unwrap_or_default() + letters.as_str();
-    if !sentence.ends_with('.') {
-        sentence.push('.');
-    }
-    sentence
 }

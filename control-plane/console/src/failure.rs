@@ -204,17 +204,9 @@ impl Failure {
 
     /// The whole chain of reasons as one sentence.
     pub fn sentence(&self) -> String {
-        let mut sentence = printable(&self.to_string());
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let cause_text = printable(&cause.to_string());
-            if !sentence.ends_with(&cause_text) {
-                sentence.push_str(": ");
-                sentence.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        sentence
+        let clauses = umbra_carrier::causes::clauses(self);
+        let printable: Vec<String> = clauses.iter().map(|clause| printable(clause)).collect();
+        printable.join(": ")
     }
 }
 

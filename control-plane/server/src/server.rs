@@ -230,13 +230,6 @@ impl Server {
 }
 
 /// One line with the whole chain of causes.
-pub fn log_failure(what: &str, error: &dyn std::error::Error) {
-    let mut chain = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        chain.push_str(": ");
-        chain.push_str(&source.to_string());
-        cause = source.source();
-    }
-    tracing::error!(error = chain, "{what}");
+pub fn log_failure(what: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error = umbra_carrier::causes::clause_of(error), "{what}");
 }

@@ -120,17 +120,7 @@ fn miss(error: &DialError) -> Miss {
             sentence: said,
         };
     }
-    let mut sentence = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        let more = source.to_string();
-        if !sentence.ends_with(&more) {
-            sentence.push_str(": ");
-            sentence.push_str(&more);
-        }
-        cause = source.source();
-    }
-    Miss::Other(sentence)
+    Miss::Other(umbra_carrier::causes::clause_of(error))
 }
 
 fn is_own(host: &str) -> bool {

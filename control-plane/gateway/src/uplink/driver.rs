@@ -12,6 +12,7 @@ use tokio::io::{ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
+use umbra_carrier::causes::clause_of;
 use umbra_carrier::framed::{FrameReader, FrameWriter};
 use umbra_carrier::tls::accept_uplink;
 use umbra_carrier::{ws, x509};
@@ -54,7 +55,7 @@ pub async fn serve(gateway: Arc<Gateway>, peer: Peer, upgrade: OnUpgrade) {
             Ok(accepted) => Some(accepted),
             Err(error) => {
                 gateway.metrics.handshakes_failed.one();
-                tracing::warn!(from = %peer.address, error = chain(&error), "an uplink was refused");
+                tracing::warn!(from = %peer.address, error = clause_of(&error), "an uplink was refused");
                 None
             }
         }
@@ -84,7 +85,7 @@ pub async fn serve(gateway: Arc<Gateway>, peer: Peer, upgrade: OnUpgrade) {
     let why = tokio::select! {
         why = session.run(control, until) => why,
         lost = &mut driven => match lost {
-            Ok(Err(error)) => format!("the connection was lost: {error}"),
+            Ok(Err(error)) => format!("the connection was lost: {}", clause_of(&error)),
             Ok(Ok(())) | Err(_) => "the connection ended".to_owned(),
         },
     };
@@ -94,17 +95,6 @@ pub async fn serve(gateway: Arc<Gateway>, peer: Peer, upgrade: OnUpgrade) {
     if !driven.is_finished() {
         let _ = timeout(2 * FAREWELL, driven).await;
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn multiplexing() -> yamux::Config {
@@ -217,7 +207,7 @@ impl Session {
                         conversation.handle(input, Instant::now())
                     }
                     Ok(None) => return "the server ended it".to_owned(),
-                    Err(error) => return format!("its control stream failed: {}", chain(&error)),
+                    Err(error) => return format!("its control stream failed: {}", clause_of(&error)),
                 },
                 Some(event) = pending.recv() => vec![Output::Say(event)],
                 why = ended_by(&mut ended) => {
@@ -311,7 +301,7 @@ impl Session {
     ) -> Result<(), String> {
         match timeout(WRITE, writer.send(&encode(message))).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("its control stream failed: {}", chain(&error))),
+            Ok(Err(error)) => Err(format!("its control stream failed: {}", clause_of(&error))),
             Err(_) => Err("the server does not read its control stream".to_owned()),
         }
     }

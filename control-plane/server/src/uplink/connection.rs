@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
+use umbra_carrier::causes::{clause_of, sentence};
 use umbra_carrier::dial::{DialError, Dialer, WsTarget};
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
 use umbra_carrier::io::Io;
@@ -90,28 +91,6 @@ impl From<ConnectError> for Ending {
             retry_after,
         }
     }
-}
-
-/// An error with all its causes as one sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let more = source.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = source.source();
-    }
-    let mut letters = text.chars();
-    let first = letters.next().map(char::to_uppercase);
-    first
-        .into_iter()
-        .flatten()
-        .chain(letters)
-        .collect::<String>()
-        + "."
 }
 
 impl Connection {
@@ -260,9 +239,19 @@ fn ending(error: &yamux::ConnectionError) -> Ending {
             retry_after: closed.retry_after,
         },
         None => Ending {
-            sentence: format!("The uplink was lost ({error})."),
+            sentence: format!("The uplink was lost: {}.", lost(error)),
             retry_after: None,
         },
+    }
+}
+
+/// Why the streams' own protocol broke, without its words.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign, growing enum")]
+fn lost(error: &yamux::ConnectionError) -> String {
+    match error {
+        yamux::ConnectionError::Io(error) => clause_of(error),
+        yamux::ConnectionError::Closed => "the gateway has ended it".to_owned(),
+        _ => "the gateway does not keep to the rules of its streams".to_owned(),
     }
 }
 
