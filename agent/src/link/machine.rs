@@ -873,5 +873,5 @@ fn goodbye(sentence: &str) -> Output {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
+#[path = "machine_tests/mod.rs"]
 mod tests;
