@@ -27,7 +27,7 @@ pub enum FileError {
     },
     /// A private file that others may read or write.
     #[error(
-        "{} holds a private key and may be read by others (mode {mode:o}): check who saw it, then run “chmod 600” on it",
+        "{} holds what must stay secret and may be read by others (mode {mode:o}): check who saw it, then run “chmod 600” on it",
         path.display()
     )]
     Exposed {
