@@ -297,9 +297,37 @@ pub enum KeyState {
     Expired,
     /// An administrator revoked it.
     Revoked,
+    /// An administrator disabled it; it can be enabled again.
+    Disabled,
 }
 
-/// What a device needs to find and to trust this server: `GET /credentials`.
+/// Disables or enables a key: `PATCH /keys/{key}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeyChange {
+    /// Whether it may open the door.
+    pub enabled: bool,
+}
+
+/// A device that came in with a key: `GET /keys/{key}/uses`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeyUse {
+    /// When.
+    pub at: i64,
+    /// The unit ID that it gave then.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub unit_id: UnitId,
+    /// SHA-256 of the certificate that it presented then.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub certificate: Fingerprint,
+    /// The device's name today.
+    pub device_name: String,
+    /// Whether the device is on file no more.
+    pub removed: bool,
+}
+
+/// What a device needs to find and to trust this server and its gateways: `GET /credentials`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServerCredentials {
@@ -312,6 +340,26 @@ pub struct ServerCredentials {
     pub root_fingerprint: Fingerprint,
     /// The root certificate, PEM.
     pub root_certificate: String,
+    /// The gateways, those first to which the server is attached; one that several roots vouch for is there with each.
+    #[serde(default)]
+    pub gateways: Vec<GatewayCredentials>,
+}
+
+/// What a device needs to find and to trust a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GatewayCredentials {
+    /// The gateway's name.
+    pub name: String,
+    /// Host name or address for devices.
+    pub host: String,
+    /// Port for devices.
+    pub port: u16,
+    /// SHA-256 of its root certificate.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub root_fingerprint: Fingerprint,
+    /// Whether the server is attached to it at the moment.
+    pub attached: bool,
 }
 
 /// Asks for a shadowing session: `POST /sessions`.

@@ -55,6 +55,15 @@ impl Fingerprint {
     }
 }
 
+impl Fingerprint {
+    /// Whether a person typed this part (0 to 3), with the same tolerance as for a whole fingerprint.
+    pub fn part_is(&self, part: usize, typed: &str) -> bool {
+        self.parts()
+            .get(part)
+            .is_some_and(|expected| *expected == digits(typed))
+    }
+}
+
 /// `P1-P2-P3-P4`, upper case.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,23 +77,27 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Accepts four parts apart by dashes, spaces or line ends, in either case, and the plain or colon-separated 64 digits
-/// that `openssl x509 -fingerprint -sha256` prints. Nothing else.
+/// Accepts 64 digits however they are grouped: four parts, pairs with colons between as `openssl x509 -fingerprint -sha256`
+/// prints them, or no groups at all; in either case, apart by spaces, line ends, colons or any dash, and with O typed for 0
+/// and l or I for 1. Nothing else.
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
-        let text = text.trim();
-        let joined: String = text.split(':').collect();
-        if let Some(bytes) = from_hex::<32>(&joined) {
-            return Ok(Self(bytes));
-        }
-        let parts: Vec<&str> = text
-            .split(|c: char| c == '-' || c.is_ascii_whitespace())
-            .filter(|part| !part.is_empty())
+        let groups: Vec<String> = text
+            .split(|c: char| is_dash(c) || c.is_whitespace())
+            .map(digits)
+            .filter(|group| !group.is_empty())
             .collect();
-        if parts.len() != 4 {
-            return Err(FingerprintError::Parts(parts.len()));
-        }
+        let parts = match groups.as_slice() {
+            // Four parts are looked at one by one: what is wrong can be told then.
+            [_, _, _, _] => groups,
+            all => {
+                let joined = all.concat();
+                return from_hex::<32>(&joined)
+                    .map(Self)
+                    .ok_or(FingerprintError::Parts(groups.len()));
+            }
+        };
         let mut bytes = [0; 32];
         for (index, part) in parts.iter().enumerate() {
             let eight = from_hex::<8>(part).ok_or_else(|| FingerprintError::Part {
@@ -95,6 +108,34 @@ impl FromStr for Fingerprint {
         }
         Ok(Self(bytes))
     }
+}
+
+/// What a person means by the digits of a part: no separators, upper case, and digits for the letters that look like them.
+fn digits(text: &str) -> String {
+    text.chars()
+        .filter(|c| !(c.is_whitespace() || is_dash(*c) || *c == ':' || is_unseen(*c)))
+        .map(|c| match c {
+            'O' | 'o' => '0',
+            'I' | 'l' => '1',
+            c => c.to_ascii_uppercase(),
+        })
+        .collect()
+}
+
+/// Hyphens and dashes, also those that word processors and mail programs put in their place.
+pub(crate) fn is_dash(c: char) -> bool {
+    matches!(
+        c,
+        '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}'
+    )
+}
+
+/// What comes along when text is copied, and takes no room: soft hyphens, zero-width spaces and joiners, byte order marks.
+pub(crate) fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}'
+    )
 }
 
 impl Serialize for Fingerprint {
@@ -133,9 +174,52 @@ mod tests {
             TEXT.replace('-', "\n"),
             TEXT.replace('-', ""),
             format!("  {TEXT}\n"),
+            TEXT.replace('0', "O"),
+            TEXT.replace('0', "o").replace('1', "l"),
+            TEXT.replace('-', "\u{2013}"),
+            TEXT.replace('-', "-\u{200b}"),
+            TEXT.replace('-', " - "),
+            TEXT.replace('-', "\u{a0}"),
+            colons(TEXT),
+            colons(TEXT).to_lowercase(),
+            colons(TEXT).replace(':', " "),
+            format!("\u{feff}{}", TEXT.replace("44", "44 ")),
         ] {
             assert_eq!(same.parse(), Ok(expected), "{same:?}");
         }
+    }
+
+    fn colons(text: &str) -> String {
+        let plain = text.replace('-', "");
+        let pairs: Vec<&str> = (0..32).map(|at| &plain[at * 2..at * 2 + 2]).collect();
+        pairs.join(":")
+    }
+
+    #[test]
+    fn one_part_is_told_right_from_wrong_as_people_type_it() {
+        let fingerprint: Fingerprint = TEXT.parse().expect("a fingerprint");
+        for right in [
+            "8899AABBCCDDEEFF",
+            " 8899aabbccddeeff\n",
+            "88:99:AA:BB:CC:DD:EE:FF",
+            "8899 aabb ccdd eeff",
+            "8899-AABB-CCDD-EEFF",
+        ] {
+            assert!(fingerprint.part_is(1, right), "{right:?}");
+        }
+        assert!(fingerprint.part_is(2, "Ol23456789ABCDEF"));
+        for wrong in [
+            "",
+            "8899AABBCCDDEEF",
+            "8899AABBCCDDEEFFF",
+            "8899AABBCCDDEEFE",
+            "00112233445566AA",
+            "８899AABBCCDDEEFF",
+            TEXT,
+        ] {
+            assert!(!fingerprint.part_is(1, wrong), "{wrong:?}");
+        }
+        assert!(!fingerprint.part_is(4, ""));
     }
 
     #[test]

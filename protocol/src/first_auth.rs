@@ -7,6 +7,7 @@
 use ring::{digest, hmac, pbkdf2};
 use zeroize::Zeroizing;
 
+use crate::fingerprint::{is_dash, is_unseen};
 use crate::ids::{KeyId, from_hex, to_hex};
 use crate::limits;
 use crate::secret::{Secret, same_bytes};
@@ -19,6 +20,9 @@ pub const ROUNDS: u32 = 100_000;
 
 /// Letters and digits of made keys: Crockford's base 32, without those that look alike.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// Characters of made keys, without dashes.
+const MADE: usize = 20;
 
 /// A first-authentication key in its normal form: case, spaces and dashes make no difference to a person who types it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +51,20 @@ pub enum KeyError {
 }
 
 impl FirstAuthKey {
-    /// Reads a key as it was typed, pasted or written in a file.
+    /// Reads a key as it was typed, pasted or written in a file: case, spaces, line ends and dashes of any kind make no
+    /// difference. In a key that was made, O is read as 0, and I and L as 1: it has none of those letters.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let normal: Zeroizing<String> = Zeroizing::new(
             text.chars()
-                .filter(|c| !c.is_whitespace() && *c != '-')
+                .filter(|c| !(c.is_whitespace() || is_dash(*c) || is_unseen(*c)))
                 .map(|c| c.to_ascii_uppercase())
                 .collect(),
         );
+        let normal = if looks_made(&normal) {
+            Zeroizing::new(normal.chars().map(as_made).collect())
+        } else {
+            normal
+        };
         if normal.is_empty() {
             return Err(KeyError::Empty);
         }
@@ -81,8 +91,13 @@ impl FirstAuthKey {
         Ok(key)
     }
 
+    /// Whether the key has the form of one that was made.
+    pub fn is_made(&self) -> bool {
+        looks_made(self.0.reveal())
+    }
+
     /// Makes a key from 20 random bytes: four groups of five characters, 100 bits.
-    pub fn from_random(random: &[u8; 20]) -> Self {
+    pub fn from_random(random: &[u8; MADE]) -> Self {
         let text: String = random
             .iter()
             .map(|b| char::from(ALPHABET[usize::from(b & 31)]))
@@ -119,6 +134,23 @@ impl FirstAuthKey {
             client_key,
             server_key,
         }
+    }
+}
+
+/// Whether a key in capitals has the length of a made one, and only its characters or those that look like them.
+fn looks_made(key: &str) -> bool {
+    key.len() == MADE
+        && key
+            .bytes()
+            .all(|b| ALPHABET.contains(&b) || matches!(b, b'O' | b'I' | b'L'))
+}
+
+/// The character of a made key that a person meant.
+fn as_made(c: char) -> char {
+    match c {
+        'O' => '0',
+        'I' | 'L' => '1',
+        c => c,
     }
 }
 
@@ -324,6 +356,33 @@ mod tests {
             &mac(&stolen.stored_key, &transcript(1).0),
         ));
         assert!(!stolen.client_proof_is_right(&forged, &transcript(1)));
+    }
+
+    #[test]
+    fn a_key_reads_as_it_was_meant_however_it_was_typed_or_copied() {
+        let right = FirstAuthKey::parse("AB0DE-FGH1K-MNPQR-STVWX").expect("a key");
+        for same in [
+            "AB0DE-FGH1K-MNPQR-STVWX\n",
+            "  ab0de fgh1k mnpqr stvwx\r\n",
+            "ABODE-FGHIK-MNPQR-STVWX",
+            "abode-fghlk-mnpqr-stvwx",
+            "AB0DE\u{2013}FGH1K\u{2011}MNPQR\u{2212}STVWX",
+            "\u{feff}AB0DE-\u{200b}FGH1K-\u{ad}MNPQR-STVWX\u{a0}",
+        ] {
+            let read = FirstAuthKey::parse(same).expect("a key");
+            assert_eq!(read, right, "{same:?}");
+        }
+        // What a person made up keeps its letters, whichever they are.
+        let chosen = FirstAuthKey::chosen("look into oils").expect("strong");
+        assert_eq!(chosen.for_person().reveal(), "LOOKI-NTOOI-LS");
+        // U is in no made key: this one was made up, though it is as long.
+        let chosen = FirstAuthKey::parse("OIL UP OIL UP OIL UP OIL UP").expect("a key");
+        assert!(chosen.for_person().reveal().starts_with("OILUP"));
+        for bad in ["", " \n", "-- --", "\u{feff}\u{200b}"] {
+            assert_eq!(FirstAuthKey::parse(bad), Err(KeyError::Empty), "{bad:?}");
+        }
+        assert_eq!(FirstAuthKey::parse("schlüssel"), Err(KeyError::NotAscii));
+        assert_eq!(FirstAuthKey::parse("abc\u{1b}[2J"), Err(KeyError::NotAscii));
     }
 
     #[test]

@@ -83,8 +83,10 @@ codes! {
     KeyUsed = "key_used", AskPerson;
     /// The key's validity is over.
     KeyExpired = "key_expired", AskPerson;
-    /// An administrator revoked or disabled the key.
+    /// An administrator revoked the key.
     KeyRevoked = "key_revoked", AskPerson;
+    /// An administrator disabled the key for the time being.
+    KeyDisabled = "key_disabled", AskPerson;
     /// The key is bound to other unit IDs.
     KeyForOtherUnit = "key_for_other_unit", AskPerson;
     /// The key enrolled as many devices as it may.

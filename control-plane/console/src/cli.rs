@@ -1,6 +1,7 @@
 //! The command line as a person types it. Passwords, keys and tokens have no place in it: everybody on the machine can
 //! read the argument list of a running program.
 
+mod keys;
 mod values;
 
 use std::path::PathBuf;
@@ -10,8 +11,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use umbra_carrier::address::HostPort;
 use umbra_protocol::api::Role;
 use umbra_protocol::settings::Value;
-use umbra_protocol::{Fingerprint, KeyId, SessionId, UnitId};
+use umbra_protocol::{Fingerprint, SessionId};
 
+pub use self::keys::{
+    ExportArgs, FormatArg, KeysArgs, KeysCommand, MailArgs, NewKeyArgs, SmtpTlsArg,
+};
 use self::values::{address, assignment, limit, loopback, span};
 
 /// The port of a server where none is named.
@@ -240,92 +244,6 @@ pub enum ActionArg {
     Renew,
     /// Make a new key and a certificate for it
     Rekey,
-}
-
-/// `umbra keys`.
-#[derive(Debug, Args)]
-pub struct KeysArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: KeysCommand,
-}
-
-/// What to do with first-authentication keys.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make keys; they are shown this once
-    #[command(after_help = "\
-Examples:
-  umbra keys create                                one key for one device
-  umbra keys create --count 20 --expires 7d        twenty of them
-  umbra keys create --unit 00E0C51C9C32            only this unit may use it
-  umbra keys create --mass --quota 500 --tag hq    one key for up to 500 devices
-  umbra keys create --export till-5.txt            with host, port and fingerprint, ready to be handed over")]
-    Create {
-        /// What kind of keys.
-        #[command(flatten)]
-        keys: NewKeyArgs,
-        /// How many keys
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000), conflicts_with = "export")]
-        count: u32,
-        /// Write the credentials (host, port, fingerprint, key) to a file that only you may read, or to the standard
-        /// output (-)
-        #[arg(long, value_name = "FILE|-")]
-        export: Option<PathBuf>,
-    },
-    /// List keys, without their text
-    #[command(after_help = "Example:\n  umbra keys list")]
-    List,
-    /// Make a key useless
-    #[command(after_help = "Example:\n  umbra keys revoke 0123456789abcdef")]
-    Revoke {
-        /// The key's ID, as umbra keys list shows it
-        id: KeyId,
-    },
-    /// Print what a device needs: host, port, root fingerprint and a key, for the clipboard
-    #[command(after_help = "\
-Without --key-file a new key is made, with the same options as for umbra keys create.
-
-Examples:
-  umbra keys export | xclip
-  umbra keys export --key-file key.txt
-  umbra keys export --unit 00E0C51C9C32 --expires 2d")]
-    Export {
-        /// Read the key from the first line of a file, or of the standard input (-)
-        #[arg(long, value_name = "FILE|-", conflicts_with_all = ["unit", "mass", "expires", "quota", "tag", "chosen_file"])]
-        key_file: Option<PathBuf>,
-        /// What kind of key to make.
-        #[command(flatten)]
-        keys: NewKeyArgs,
-    },
-}
-
-/// What kind of keys to make.
-#[derive(Clone, Debug, Default, Args)]
-pub struct NewKeyArgs {
-    /// Only this unit may use the key (may be repeated)
-    #[arg(long, value_name = "ID", conflicts_with = "mass")]
-    pub unit: Vec<UnitId>,
-    /// One key for any number of devices
-    #[arg(long)]
-    pub mass: bool,
-    /// Take the mass key that you made up from the first line of a file, or of the standard input (-)
-    #[arg(long, value_name = "FILE|-", requires = "mass")]
-    pub chosen_file: Option<PathBuf>,
-    /// The key ends after this time, like 7d or 12h
-    #[arg(long, value_name = "TIME", value_parser = span)]
-    pub expires: Option<Duration>,
-    /// How many devices a mass key may take on
-    #[arg(long, value_name = "N", requires = "mass", value_parser = clap::value_parser!(u32).range(1..))]
-    pub quota: Option<u32>,
-    /// A word for finding the key and its devices again
-    #[arg(
-        long,
-        value_name = "TAG",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub tag: String,
 }
 
 /// `umbra gateways`.
@@ -713,7 +631,19 @@ mod tests {
             "umbra keys create --count 0",
             "umbra keys create --count 1001",
             "umbra keys create --count 2 --export -",
+            "umbra keys create --one-time 2 --mass",
+            "umbra keys create --one-time 2 --count 3",
+            "umbra keys create --mass --units-from f",
             "umbra keys export --key-file k --mass",
+            "umbra keys export 0123456789abcdef --unit A",
+            "umbra keys export 0123456789abcdef --key-file k",
+            "umbra keys export --smtp mail.example.com",
+            "umbra keys export --to a@example.com --smtp mail.example.com",
+            "umbra keys export --from a@example.com",
+            "umbra keys export --smtp-tls tls",
+            "umbra keys export --to a@b.c --from a@b.c --smtp m --smtp-user u",
+            "umbra keys export --to a@b.c --from a@b.c --smtp m --out f",
+            "umbra keys export --format pdf",
             "umbra shadow x --viewer v --listen 127.0.0.1:0",
             "umbra shadow x --listen 0.0.0.0:5901",
             "umbra shadow x --listen 5901",

@@ -130,6 +130,11 @@ impl ConfigFile {
         Self { path }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What is in the file; nothing where there is none.
     ///
     /// # Errors

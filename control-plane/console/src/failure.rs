@@ -9,6 +9,7 @@ use umbra_protocol::api::Problem;
 
 use crate::api::ApiError;
 use crate::api::http::HttpError;
+use crate::commands::MailError;
 use crate::config::ConfigError;
 use crate::shadow::ShadowError;
 use crate::text::printable;
@@ -82,6 +83,17 @@ pub enum Failure {
     /// The results can't be written.
     #[error("the output can't be written")]
     Output(#[source] io::Error),
+    /// Several mistakes in one list.
+    #[error("{what}")]
+    Lines {
+        /// What follows from them.
+        what: String,
+        /// A sentence for each.
+        lines: Vec<String>,
+    },
+    /// An e-mail was not sent.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -97,7 +109,10 @@ impl Failure {
     /// What the program ends with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) | Self::Lines { .. } => Exit::Usage,
+            Self::Mail(MailError::Connect { .. } | MailError::Silent { .. }) => Exit::Unreachable,
+            Self::Mail(MailError::Tls { .. } | MailError::Injected) => Exit::NotTrusted,
+            Self::Mail(_) => Exit::Failed,
             Self::Api(error) => exit_of(error),
             Self::NotConfirmed(_) | Self::OtherRoot { .. } => Exit::NotTrusted,
             Self::Shadow(error) => error.exit(),
@@ -126,6 +141,13 @@ impl Failure {
             )),
             Self::Shadow(error) => error.advice(),
             Self::Usage(_) => Some("see umbra --help".to_owned()),
+            Self::Lines { lines, .. } => Some(
+                lines
+                    .iter()
+                    .map(|line| printable(line))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            ),
             Self::Api(
                 ApiError::NotLoggedIn(_) | ApiError::Problem(_) | ApiError::NotUnderstood(_),
             )
@@ -135,6 +157,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Terminal(_)
             | Self::Output(_)
+            | Self::Mail(_)
             | Self::Interrupted => None,
         }
     }
@@ -142,7 +165,8 @@ impl Failure {
     /// Stable code.
     fn code(&self) -> &str {
         match self {
-            Self::Usage(_) => "usage",
+            Self::Usage(_) | Self::Lines { .. } => "usage",
+            Self::Mail(_) => "mail",
             Self::Config(_) => "configuration",
             Self::Api(ApiError::Problem(problem)) => &problem.code,
             Self::Api(ApiError::Http(_)) => "no_answer",
@@ -168,6 +192,8 @@ impl Failure {
                 Self::Api(ApiError::LoginEnded { .. } | ApiError::NotLoggedIn(_)) => 401,
                 Self::Api(ApiError::Http(_) | ApiError::NotUnderstood(_))
                 | Self::Usage(_)
+                | Self::Lines { .. }
+                | Self::Mail(_)
                 | Self::Config(_)
                 | Self::NotConfirmed(_)
                 | Self::OtherRoot { .. }

@@ -144,7 +144,7 @@ async fn file(
     let standing = devices::standing(tx, certificate.fingerprint).await?;
     // The same device with the same key: its disk did not keep our first answer.
     if let Standing::Current(row) | Standing::Proposed(row) = standing
-        && key.state != KeyState::Revoked
+        && !matches!(key.state, KeyState::Revoked | KeyState::Disabled)
         && keys::use_by(tx, key.id, certificate.fingerprint).await? == Some(row)
     {
         devices::note_facts(tx, now, row, facts, binding.peer).await?;
@@ -205,6 +205,12 @@ async fn key_refusal(
             return refuse(
                 RefusalCode::KeyRevoked,
                 "This first-authentication key was revoked: ask the administrator for a new one.",
+            );
+        }
+        KeyState::Disabled => {
+            return refuse(
+                RefusalCode::KeyDisabled,
+                "This first-authentication key is disabled at the moment: ask the administrator to enable it, or for another one.",
             );
         }
         KeyState::Expired => {

@@ -167,6 +167,50 @@ async fn whoever_proves_a_key_is_told_why_it_does_not_open_the_door() {
 }
 
 #[tokio::test]
+async fn a_disabled_key_opens_no_door_until_it_is_enabled_again() {
+    let site = Site::new().await;
+    let api = site.api().await;
+    let mass = api.key(json!({ "kind": "mass" })).await;
+    let id = mass
+        .stretch(&site.server.key_salt, umbra_protocol::first_auth::ROUNDS)
+        .key_id();
+    let set = async |enabled: bool| {
+        let path = format!("/keys/{id}");
+        let (status, body) = api
+            .ask("PATCH", &path, Some(json!({ "enabled": enabled })))
+            .await;
+        assert_eq!(status.as_u16(), 200, "{body}");
+        body["state"].as_str().expect("a state").to_owned()
+    };
+    let first = Device::new("D1");
+    first.enrol(&site, &mass).await.expect("active");
+    assert_eq!(set(false).await, "disabled");
+    let second = Device::new("D2");
+    let refusal = second.enrol(&site, &mass).await.expect_err("disabled");
+    assert_eq!(refusal.code, RefusalCode::KeyDisabled);
+    // Not even the same answer again, as long as it is disabled.
+    let refusal = first.enrol(&site, &mass).await.expect_err("disabled");
+    assert_eq!(refusal.code, RefusalCode::KeyDisabled);
+    assert_eq!(set(true).await, "active");
+    second.enrol(&site, &mass).await.expect("enabled again");
+    let uses = api.get(&format!("/keys/{id}/uses")).await;
+    let units: Vec<&str> = uses
+        .as_array()
+        .expect("uses")
+        .iter()
+        .map(|one| one["unit_id"].as_str().expect("a unit ID"))
+        .collect();
+    assert_eq!(units.len(), 2, "{uses}");
+    assert!(units.contains(&"D1") && units.contains(&"D2"), "{uses}");
+    assert_eq!(uses[0]["removed"], false);
+    let certificate = Fingerprint::of_certificate(second.identity.certificate()).to_string();
+    assert!(uses.to_string().contains(&certificate), "{uses}");
+    let actions = api.audit().await;
+    let count = |action: &str| actions.iter().filter(|(known, _)| known == action).count();
+    assert_eq!((count("key.disabled"), count("key.enabled")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_device_installed_anew_is_refused_until_the_administrator_accepts_its_certificate() {
     let site = Site::new().await;
     let (_, _link) = site.linked_device("A1").await;

@@ -1,8 +1,9 @@
-//! Whatever a person types or pastes: fingerprints, keys, unit IDs and credentials read back what they print.
+//! Whatever a person types or pastes: fingerprints, keys, unit IDs and host names read back what they print, and show nothing
+//! that moves a cursor.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbra_protocol::credentials::Credentials;
+use umbra_protocol::credentials::{Credentials, shown_host};
 use umbra_protocol::first_auth::FirstAuthKey;
 use umbra_protocol::{Fingerprint, UnitId};
 
@@ -10,6 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(fingerprint) = text.parse::<Fingerprint>() {
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        assert!(fingerprint.part_is(2, &fingerprint.parts()[2]));
     }
     if let Ok(unit) = text.parse::<UnitId>() {
         assert_eq!(unit.as_str().parse(), Ok(unit));
@@ -20,4 +22,5 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(credentials) = Credentials::from_text(text) {
         assert_eq!(Credentials::from_text(&credentials.to_text()), Ok(credentials));
     }
+    assert!(!shown_host(text).contains(char::is_control));
 });

@@ -51,6 +51,9 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`], whose sentence says what to do.
     pub fn read(bytes: &[u8]) -> Result<Self, CredentialsError> {
+        if bytes.len() > FILE_MAX && is_html(&String::from_utf8_lossy(&bytes[..FILE_MAX / 16])) {
+            return Err(CredentialsError::Html);
+        }
         let text = encoding::text_of(bytes)?;
         let text = text.trim_start();
         if text.is_empty() {

@@ -41,8 +41,10 @@ impl Credentials {
         let mut gathered = Gathered::default();
         let mut block: Option<Block<'_>> = None;
         let mut key_follows = false;
+        let mut closed = false;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             if line.bytes().all(|b| b == b'-') {
+                closed |= gathered.key.is_some();
                 continue;
             }
             // A key that a person made up may look like anything.
@@ -78,7 +80,13 @@ impl Credentials {
         if let Some(block) = block.take() {
             block.end(&mut gathered)?;
         }
-        gathered.end(["Host:", "First-authentication key:"])
+        let credentials = gathered.end(["Host:", "First-authentication key:"])?;
+        // Part of a key would look like a key. A made one has its length; the end of any other is the rule below it.
+        if closed || credentials.key.is_made() {
+            Ok(credentials)
+        } else {
+            Err(CredentialsError::Truncated)
+        }
     }
 }
 

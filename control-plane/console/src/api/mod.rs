@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use umbra_protocol::api::{
     AcceptCertificate, Account, AuditEntry, CommandInfo, Device, DeviceChange, DeviceGateway,
-    DeviceSettings, Gateway, GatewayChange, GatewayKeystore, KeyInfo, LoggedIn, Login, MadeKey,
-    NewAccount, NewCommand, NewGateway, NewKeys, NewPassword, NewSession, Policy, Problem,
-    ServerCredentials, SessionInfo, SessionOffer,
+    DeviceSettings, Gateway, GatewayChange, GatewayKeystore, KeyChange, KeyInfo, KeyUse, LoggedIn,
+    Login, MadeKey, NewAccount, NewCommand, NewGateway, NewKeys, NewPassword, NewSession, Policy,
+    Problem, ServerCredentials, SessionInfo, SessionOffer,
 };
 use umbra_protocol::refusal::clip;
 use umbra_protocol::{Fingerprint, KeyId, Secret, SessionId};
@@ -236,6 +236,23 @@ impl Client {
     /// Keys on file.
     pub async fn keys(&self) -> Result<Reply<Vec<KeyInfo>>, ApiError> {
         self.get("/keys").await
+    }
+
+    /// One key, without its text.
+    pub async fn key(&self, key: KeyId) -> Result<Reply<KeyInfo>, ApiError> {
+        self.get(&format!("/keys/{key}")).await
+    }
+
+    /// The devices that came in with a key.
+    pub async fn key_uses(&self, key: KeyId) -> Result<Reply<Vec<KeyUse>>, ApiError> {
+        self.get(&format!("/keys/{key}/uses")).await
+    }
+
+    /// Enables or disables a key.
+    pub async fn change_key(&self, key: KeyId, enabled: bool) -> Result<Reply<KeyInfo>, ApiError> {
+        let change = KeyChange { enabled };
+        self.send(Method::PATCH, &format!("/keys/{key}"), Some(&change))
+            .await
     }
 
     /// Makes a key useless.

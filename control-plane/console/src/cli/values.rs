@@ -11,6 +11,11 @@ pub(super) fn address(text: &str) -> Result<HostPort, String> {
     HostPort::parse(text, DEFAULT_PORT).map_err(|error| error.to_string())
 }
 
+/// A mail server; port 587 is where mail programs hand in mail.
+pub(super) fn mail_server(text: &str) -> Result<HostPort, String> {
+    HostPort::parse(text, 587).map_err(|error| error.to_string())
+}
+
 pub(super) fn limit(text: &str) -> Result<Limit, String> {
     if text.eq_ignore_ascii_case("none") {
         return Ok(Limit(None));

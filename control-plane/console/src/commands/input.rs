@@ -15,28 +15,37 @@ use crate::surroundings::Person;
 /// The longest file that holds one secret.
 const SECRET_FILE_MAX: u64 = 64 * 1024;
 
+/// The first bytes of a file, or of the standard input for `-`, and what to call it.
+pub(super) fn bytes_from(
+    file: &Path,
+    limit: u64,
+    person: &mut dyn Person,
+) -> Result<(String, Zeroizing<Vec<u8>>), Failure> {
+    let (name, read) = if file == Path::new("-") {
+        (
+            "the standard input".to_owned(),
+            person.standard_input(limit),
+        )
+    } else {
+        let mut bytes = Vec::new();
+        let read = File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+        (file.display().to_string(), read.map(|_| bytes))
+    };
+    let bytes = read.map_err(|source| Failure::File {
+        file: name.clone(),
+        doing: "read",
+        source,
+    })?;
+    Ok((name, Zeroizing::new(bytes)))
+}
+
 /// The first line of a file, or of the standard input for `-`.
 pub(super) fn secret_from(
     file: &Path,
     what: &str,
     person: &mut dyn Person,
 ) -> Result<Secret, Failure> {
-    let (name, read) = if file == Path::new("-") {
-        (
-            "the standard input".to_owned(),
-            person.standard_input(SECRET_FILE_MAX),
-        )
-    } else {
-        let mut bytes = Vec::new();
-        let read =
-            File::open(file).and_then(|file| file.take(SECRET_FILE_MAX).read_to_end(&mut bytes));
-        (file.display().to_string(), read.map(|_| bytes))
-    };
-    let bytes = Zeroizing::new(read.map_err(|source| Failure::File {
-        file: name.clone(),
-        doing: "read",
-        source,
-    })?);
+    let (name, bytes) = bytes_from(file, SECRET_FILE_MAX, person)?;
     let text =
         std::str::from_utf8(&bytes).map_err(|_| Failure::Usage(format!("{name} holds no text")))?;
     let line = text.lines().next().unwrap_or_default();

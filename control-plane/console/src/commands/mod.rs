@@ -26,6 +26,7 @@ use crate::shadow::{self, DialLimits};
 use crate::surroundings::Surroundings;
 
 pub(crate) use self::input::certificate;
+pub use self::keys::MailError;
 
 /// How long everything may take.
 #[derive(Clone, Copy, Debug, Default)]

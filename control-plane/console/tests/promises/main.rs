@@ -7,6 +7,7 @@ mod gateways;
 mod keys;
 mod lab;
 mod login;
+mod mail;
 mod meeting;
 mod program;
 mod shadow;

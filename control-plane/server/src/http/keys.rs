@@ -3,7 +3,7 @@
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use umbra_protocol::KeyId;
-use umbra_protocol::api::{KeyInfo, MadeKey, NewKeys, Problem};
+use umbra_protocol::api::{KeyChange, KeyInfo, KeyState, KeyUse, MadeKey, NewKeys, Problem};
 
 use super::Shared;
 use super::auth::Operator;
@@ -76,6 +76,60 @@ pub(super) async fn find(
     let mut connection = server.store.read().await?;
     let found = keys::find(&mut connection, server.clock.now(), parse(&id)?).await?;
     found.map(Json).ok_or_else(|| Fault::unknown("key"))
+}
+
+/// The devices that came in with a key, the latest first.
+#[utoipa::path(get, path = "/api/v1/keys/{key}/uses", tag = "keys", security(("token" = [])),
+    params(("key" = String, Path, description = "Key ID")),
+    responses((status = 200, body = Vec<KeyUse>), (status = 404, body = Problem)))]
+pub(super) async fn uses(
+    State(server): Shared,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<KeyUse>>, Fault> {
+    let id = parse(&id)?;
+    let mut connection = server.store.read().await?;
+    if keys::find(&mut connection, server.clock.now(), id)
+        .await?
+        .is_none()
+    {
+        return Err(Fault::unknown("key"));
+    }
+    Ok(Json(keys::uses(&mut connection, id).await?))
+}
+
+/// Disables a key, or enables it again. Devices that it took on stay.
+#[utoipa::path(patch, path = "/api/v1/keys/{key}", tag = "keys", security(("token" = [])), request_body = KeyChange,
+    params(("key" = String, Path, description = "Key ID")),
+    responses((status = 200, body = KeyInfo), (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem)))]
+pub(super) async fn change(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    Path(id): Path<String>,
+    Json(wanted): Json<KeyChange>,
+) -> Result<Json<KeyInfo>, Fault> {
+    let (id, now) = (parse(&id)?, server.clock.now());
+    let mut tx = server.store.begin().await?;
+    let known = keys::find(&mut tx, now, id).await?;
+    let known = known.ok_or_else(|| Fault::unknown("key"))?;
+    if known.state == KeyState::Revoked {
+        return Err(Fault::new(
+            StatusCode::CONFLICT,
+            "key_revoked",
+            "This key was revoked, which is for good: make another one.",
+        ));
+    }
+    let KeyChange { enabled } = wanted;
+    keys::set_enabled(&mut tx, now, id, enabled).await?;
+    let action = if enabled {
+        "key.enabled"
+    } else {
+        "key.disabled"
+    };
+    audit::append(&mut tx, now, Line::new(operator.actor(), action, id)).await?;
+    let changed = keys::find(&mut tx, now, id).await?;
+    tx.commit().await?;
+    changed.map(Json).ok_or_else(|| Fault::unknown("key"))
 }
 
 /// Revokes a key. Devices that it took on stay.

@@ -21,7 +21,7 @@ use super::{
         settings::find, settings::set, commands::list, commands::add,
         gateways::list, gateways::make, gateways::find, gateways::change, gateways::remove, gateways::certificate,
         gateways::set_of_device,
-        keys::list, keys::make, keys::find, keys::revoke,
+        keys::list, keys::make, keys::find, keys::change, keys::revoke, keys::uses,
         credentials::credentials, sessions::list, sessions::offer, sessions::find, sessions::end,
         audit::page, policy::find, policy::set,
     ),

@@ -789,3 +789,70 @@ async fn the_server_says_that_it_is_well_and_that_it_is_not() {
     let ill = api.ask("GET", "/healthz", "", None).await;
     assert_eq!(ill.status, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[tokio::test]
+async fn credentials_name_every_gateway_with_the_root_that_devices_meet_there() {
+    let api = Api::new().await;
+    let administrator = api.token(Role::Administrator).await;
+    let auditor = api.token(Role::Auditor).await;
+    let own = rcgen::generate_simple_self_signed(vec!["own.example.com".to_owned()]);
+    let own = own.expect("a certificate").cert;
+    let path = "/api/v1/credentials";
+    let alone = api.ask("GET", path, &auditor, None).await;
+    assert_eq!(alone.body["gateways"], json!([]));
+    let mut tx = api.site.server.store.begin().await.expect("begins");
+    for (name, external, roots) in [
+        ("dmz", "gw.example.com:443", vec![]),
+        ("own", "[2001:db8::1]:8443", vec![own.pem()]),
+    ] {
+        let external = umbra_carrier::address::HostPort::parse(external, 1).expect("an address");
+        let gateway = crate::store::gateways::NewGateway {
+            name: name.into(),
+            internal: external.clone(),
+            external,
+            hosts: Vec::new(),
+            limit: None,
+            roots,
+            certificate_until: None,
+        };
+        let added = crate::store::gateways::add(&mut tx, 0, "ada", &gateway).await;
+        assert!(added.expect("added"));
+    }
+    tx.commit().await.expect("committed");
+    let gateways = &api.site.server.gateways;
+    gateways.reload(&api.site.server.store).await.expect("read");
+    let row = gateways.find("own").expect("on file").row;
+    let (orders, _kept) = tokio::sync::mpsc::channel(1);
+    let uplink = crate::gateways::UplinkId { row, number: 1 };
+    gateways.attached(uplink, 0, "1.0".into(), orders);
+    let answer = api.ask("GET", path, &auditor, None).await;
+    let server = answer.body["root_fingerprint"].clone();
+    let own = umbra_protocol::Fingerprint::of_certificate(own.der()).to_string();
+    assert_eq!(
+        answer.body["gateways"],
+        json!([
+            { "name": "own", "host": "2001:db8::1", "port": 8443, "root_fingerprint": own, "attached": true },
+            { "name": "dmz", "host": "gw.example.com", "port": 443, "root_fingerprint": server, "attached": false },
+        ])
+    );
+    let key = json!({ "kind": "one_time", "count": 1 });
+    let made = api
+        .ask("POST", "/api/v1/keys", &administrator, Some(key))
+        .await;
+    let id = made.body[0]["id"].as_str().expect("an ID");
+    let key = format!("/api/v1/keys/{id}");
+    for token in [&auditor, &api.token(Role::Operator).await] {
+        let body = Some(json!({ "enabled": false }));
+        let refused = api.ask("PATCH", &key, token, body).await;
+        is_problem(&refused, StatusCode::FORBIDDEN, "forbidden");
+    }
+    let uses = api.ask("GET", &format!("{key}/uses"), &auditor, None).await;
+    assert_eq!((uses.status, uses.body), (StatusCode::OK, json!([])));
+    let unknown = "/api/v1/keys/ffffffffffffffff/uses";
+    let unknown = api.ask("GET", unknown, &auditor, None).await;
+    is_problem(&unknown, StatusCode::NOT_FOUND, "unknown_key");
+    api.ask("DELETE", &key, &administrator, None).await;
+    let body = Some(json!({ "enabled": true }));
+    let refused = api.ask("PATCH", &key, &administrator, body).await;
+    is_problem(&refused, StatusCode::CONFLICT, "key_revoked");
+}

@@ -2,7 +2,7 @@
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
-use umbra_protocol::api::{KeyInfo, KeyKind, KeyState};
+use umbra_protocol::api::{KeyInfo, KeyKind, KeyState, KeyUse};
 use umbra_protocol::first_auth::Verifier;
 use umbra_protocol::{Fingerprint, KeyId, UnitId};
 
@@ -104,6 +104,8 @@ fn info(row: &SqliteRow, now: i64) -> Result<KeyInfo, StoreError> {
     let used: u32 = row.try_get("used")?;
     let state = if row.try_get::<Option<i64>, _>("revoked_at")?.is_some() {
         KeyState::Revoked
+    } else if row.try_get::<Option<i64>, _>("disabled_at")?.is_some() {
+        KeyState::Disabled
     } else if quota.is_some_and(|quota| used >= quota) {
         KeyState::Used
     } else if expires_at.is_some_and(|at| at <= now) {
@@ -166,6 +168,47 @@ pub async fn revoke(tx: &mut SqliteConnection, now: i64, id: KeyId) -> Result<()
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Disables a key, or lets it be used again; one that is disabled keeps its time.
+pub async fn set_enabled(
+    tx: &mut SqliteConnection,
+    now: i64,
+    id: KeyId,
+    enabled: bool,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE keys SET disabled_at = CASE WHEN ? THEN NULL ELSE coalesce(disabled_at, ?) END WHERE id = ?",
+    )
+    .bind(enabled)
+    .bind(now)
+    .bind(id.to_string())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The devices that came in with a key, the latest first.
+pub async fn uses(tx: &mut SqliteConnection, id: KeyId) -> Result<Vec<KeyUse>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT key_uses.at, key_uses.unit_id, key_uses.fingerprint, devices.name, \
+         devices.removed_at IS NOT NULL AS removed \
+         FROM key_uses JOIN devices ON devices.row = key_uses.device \
+         WHERE key_uses.key = ? ORDER BY key_uses.at DESC, key_uses.rowid DESC",
+    )
+    .bind(id.to_string())
+    .fetch_all(tx)
+    .await?;
+    let read = |row: &SqliteRow| -> Result<KeyUse, StoreError> {
+        Ok(KeyUse {
+            at: row.try_get("at")?,
+            unit_id: parsed("a unit ID", row.try_get("unit_id")?)?,
+            certificate: parsed("a fingerprint", row.try_get("fingerprint")?)?,
+            device_name: row.try_get("name")?,
+            removed: row.try_get("removed")?,
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// The device that a certificate was filed as with a key.
