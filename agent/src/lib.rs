@@ -36,6 +36,9 @@ pub mod session;
 pub mod control;
 pub mod doctor;
 
+// With the person in front of it.
+pub mod setup;
+
 // All of it joined, and the door.
 pub mod run;
 

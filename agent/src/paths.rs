@@ -89,6 +89,16 @@ impl Paths {
         self.below("wfs/umbra/enrolment.json")
     }
 
+    /// How far the setup assistant is.
+    pub fn setup_progress(&self) -> PathBuf {
+        self.below("wfs/umbra/setup.json")
+    }
+
+    /// Who runs the setup assistant.
+    pub fn setup_lock(&self) -> PathBuf {
+        self.below("wfs/umbra/setup.lock")
+    }
+
     /// The directory of journals.
     pub fn state(&self) -> PathBuf {
         self.below("wfs/umbra/state")
@@ -167,6 +177,8 @@ mod tests {
             paths.server_settings(),
             paths.image_registry(),
             paths.enrolment(),
+            paths.setup_progress(),
+            paths.setup_lock(),
             paths.state(),
             paths.commands(),
             paths.records(),

@@ -11,6 +11,7 @@ mod offline;
 mod problem;
 mod registry;
 mod run;
+mod setup;
 mod status;
 
 use std::ffi::OsString;
@@ -55,6 +56,14 @@ enum Command {
                             umbra-agent enroll --credentials /media/stick/credentials.txt"
     )]
     Enroll(enroll::Arguments),
+    /// Connect this device to its server, step by step.
+    ///
+    /// It asks for the address, checks the connection, compares the fingerprint and logs on with the first-authentication key.
+    /// It can be left at any time and goes on where it stopped.
+    #[command(
+        after_help = "Examples:\n  umbra-agent setup\n  umbra-agent setup --plain --language de"
+    )]
+    Setup(setup::Arguments),
     /// Forget the server that took this device on.
     #[command(after_help = "Example:\n  umbra-agent leave")]
     Leave,
@@ -125,6 +134,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<Exit, Prob
     match arguments.command {
         Command::Run(arguments) => run::run(arguments, paths).await,
         Command::Enroll(arguments) => enroll::run(arguments, &paths, out).await,
+        Command::Setup(arguments) => setup::run(arguments, &paths, out).await,
         Command::Leave => leave::run(&paths, out).await,
         Command::Status(arguments) => status::run(&arguments, &paths, out).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &paths, out).await,

@@ -77,7 +77,6 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     failed_chain: "Die Zertifikate sind nicht in Ordnung. Geben Sie diese Meldung Ihrem Administrator: {sentence}",
     failed_gateway: "Das Gateway führt nicht zum Server. Geben Sie diese Meldung Ihrem Administrator: {sentence}",
     failed_server: "Der Server antwortet nicht wie erwartet. Geben Sie diese Meldung Ihrem Administrator: {sentence}",
-    stage_good: "in Ordnung",
     stage_warning: "Zu beachten: {sentence}",
 
     fingerprint_title: "Fingerabdruck vergleichen",

@@ -75,7 +75,6 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     failed_chain: "{sentence}",
     failed_gateway: "{sentence}",
     failed_server: "{sentence}",
-    stage_good: "{sentence}",
     stage_warning: "{sentence}",
 
     fingerprint_title: "Compare the fingerprint",

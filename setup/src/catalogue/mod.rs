@@ -189,8 +189,6 @@ catalogue! {
     failed_gateway,
     /// Stage failed.
     failed_server,
-    /// Any stage that went well.
-    stage_good,
     /// Any stage that needs a look.
     stage_warning,
 

@@ -33,9 +33,8 @@ fn every_text_is_there_in_every_language_and_has_the_same_places() {
             assert!(!text.trim().is_empty(), "{name} is empty in {language:?}");
             assert_eq!(*text, text.trim(), "{name} in {language:?}");
             assert!(!text.contains("  "), "{name} in {language:?}: {text}");
-            let exempt = *name == "stage_good";
             assert!(
-                exempt || places(text) == places(original),
+                places(text) == places(original),
                 "{name} in {language:?} has other places: {text}"
             );
         }

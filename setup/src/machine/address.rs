@@ -201,6 +201,10 @@ impl Machine {
             None => {}
         }
         self.kept.endpoints = endpoints;
+        if let At::Address(asking) = &self.at {
+            // A search that is given up here is made anew when the person comes back.
+            self.kept.searched &= asking.search.is_none();
+        }
         effects.push(Effect::Stop);
         self.start_check(effects);
     }
