@@ -9,6 +9,7 @@ mod faults;
 mod gateway;
 mod hostile_peer;
 mod indicator;
+mod onboarding;
 mod promises;
 mod server;
 mod server_disk;

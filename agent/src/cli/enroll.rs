@@ -63,7 +63,11 @@ pub(super) async fn run(
         return Ok(Exit::Ok);
     }
     let require_fingerprint = arguments.require_fingerprint;
+    let unattended = arguments.unattended;
     let offer = offer(arguments, paths)?;
+    if unattended {
+        writeln!(out, "Taking what was laid ready: {}.", offer.from)?;
+    }
     let endpoints = if offer.endpoints.is_empty() {
         found(paths, &offer.trust, out).await?
     } else {
