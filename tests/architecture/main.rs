@@ -9,13 +9,19 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// Each crate of the workspace with the siblings that it may know, directly or through others; `None` for any.
-const MAY_KNOW: [(&str, Option<&[&str]>); 9] = [
+const MAY_KNOW: [(&str, Option<&[&str]>); 10] = [
     ("umbra-protocol", Some(&[])),
     ("umbra-carrier", Some(&[])),
     ("umbra-vnc-proxy", Some(&[])),
+    ("umbra-setup", Some(&["umbra-protocol"])),
     (
         "umbra-agent",
-        Some(&["umbra-protocol", "umbra-carrier", "umbra-vnc-proxy"]),
+        Some(&[
+            "umbra-protocol",
+            "umbra-carrier",
+            "umbra-vnc-proxy",
+            "umbra-setup",
+        ]),
     ),
     ("umbra-server", Some(&["umbra-protocol", "umbra-carrier"])),
     ("umbra-gateway", Some(&["umbra-protocol", "umbra-carrier"])),
@@ -28,8 +34,8 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 9] = [
 ];
 
 /// Crates from outside that a crate must never reach, not even through others: what the parties say is no matter of
-/// sockets and tasks.
-const NEVER: [(&str, &str); 1] = [("umbra-protocol", "tokio")];
+/// sockets and tasks, and neither is what a person is asked.
+const NEVER: [(&str, &str); 2] = [("umbra-protocol", "tokio"), ("umbra-setup", "tokio")];
 
 /// What the top folder holds under exactly these names, since people and tools look for them.
 const TOP: [&str; 7] = [

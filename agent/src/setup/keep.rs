@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -72,8 +72,8 @@ impl Lock {
             .map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {
-                let written = lock
-                    .set_len(0)
+                let written = give_to_owner(&lock, paths)
+                    .and_then(|()| lock.set_len(0))
                     .and_then(|()| lock.rewind())
                     .and_then(|()| lock.write_all(who.as_bytes()));
                 written.map_err(failed)?;
@@ -90,6 +90,15 @@ impl Lock {
             Err((_, errno)) => Err(failed(errno.into())),
         }
     }
+}
+
+/// What root makes in the folder of the agent's user stays that user's: the assistant of the first console runs as it.
+fn give_to_owner(file: &File, paths: &Paths) -> std::io::Result<()> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(paths.kept())?;
+    std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// The progress on the disk. One that can't be read is as good as none: nothing in it can't be entered again.
@@ -152,6 +161,20 @@ mod tests {
         }
         drop(first);
         Lock::take(&paths, "x").expect("free again");
+    }
+
+    #[test]
+    fn a_lock_that_root_made_can_be_taken_by_the_agents_user_later() {
+        if !nix::unistd::Uid::effective().is_root() {
+            // Nobody else can give files away.
+            return;
+        }
+        let (_folder, paths) = device();
+        files::make_directory(&paths.kept(), 0o700).expect("a directory");
+        std::os::unix::fs::chown(paths.kept(), Some(54_321), Some(54_322)).expect("given away");
+        let _lock = Lock::take(&paths, "root").expect("taken");
+        let metadata = std::fs::metadata(paths.setup_lock()).expect("there");
+        assert_eq!((metadata.uid(), metadata.gid()), (54_321, 54_322));
     }
 
     #[test]

@@ -147,10 +147,11 @@ impl<'a> Plain<'a> {
                 ..
             }) => {
                 self.say(hint)?;
-                let now = if text.is_empty() {
-                    String::new()
-                } else {
-                    format!(" [{text}]")
+                let now = match (text.as_str(), secret) {
+                    ("", _) => String::new(),
+                    // Dots would be read out one by one.
+                    (_, true) => " […]".to_owned(),
+                    (text, false) => format!(" [{text}]"),
                 };
                 if *secret {
                     self.echo.show(false);

@@ -173,9 +173,11 @@ broken line
         let (found, problems) = look(&[one, two]);
         let files: Vec<_> = found
             .iter()
-            .map(|found| match &found.source {
-                Source::Stick { file, .. } => file.as_str(),
-                other => panic!("from a stick: {other:?}"),
+            .map(|found| {
+                let Source::Stick { file, .. } = &found.source else {
+                    panic!("from a stick: {:?}", found.source);
+                };
+                file.as_str()
             })
             .collect();
         assert_eq!(files, ["icg.txt", "icg.xml"]);

@@ -433,6 +433,28 @@ fn a_part_may_be_typed_as_people_type() {
 }
 
 #[test]
+fn credentials_pasted_as_a_part_count_by_their_fingerprint_and_do_not_show_their_key() {
+    let mut desk = Desk::to_fingerprint();
+    let text = credentials().to_text();
+    desk.set("part", &text[..300]);
+    assert!(
+        desk.notice().contains("Copy all of it"),
+        "{}",
+        desk.notice()
+    );
+    desk.set("part", &text);
+    let shown = serde_json::to_string(&desk.view()).expect("serialises");
+    assert!(!shown.contains("ABCDE"), "{shown}");
+    desk.press("next");
+    assert_eq!(desk.step(), Step::Key);
+    let mut others = credentials();
+    others.endpoints[0].root_fingerprint = Fingerprint::from_bytes([3; 32]);
+    let mut desk = Desk::to_fingerprint();
+    desk.set("part", &others.to_text()).press("next");
+    assert_eq!(desk.stored().map(|kept| kept.wrong), Some(1));
+}
+
+#[test]
 fn what_is_no_part_or_another_part_is_told_and_not_counted() {
     let mut desk = Desk::to_fingerprint();
     let (_, number) = desk.missing();
@@ -824,9 +846,12 @@ fn credentials_pasted_as_an_address_are_offered_and_their_key_is_not_shown() {
 fn the_key_is_hidden_until_it_is_to_be_seen_and_hidden_again_afterwards() {
     let mut desk = Desk::to_key();
     desk.set("key", KEY);
-    let entry = |desk: &Desk| match &desk.view().items[0] {
-        Item::Entry { text, revealed, .. } => (text.clone(), *revealed),
-        other => panic!("an entry: {other:?}"),
+    let entry = |desk: &Desk| {
+        let view = desk.view();
+        let Some(Item::Entry { text, revealed, .. }) = view.items.first() else {
+            panic!("an entry: {view:?}");
+        };
+        (text.clone(), *revealed)
     };
     assert_eq!(entry(&desk), ("•".repeat(KEY.len()), false));
     let reveal = |on| {
