@@ -298,15 +298,7 @@ async fn kept_keys_go_out_one_by_one_the_oldest_first_and_never_twice() {
     .expect("exported");
     desk.run("keys export").await.expect("exported");
     assert_eq!(
-        key_of(
-            &desk
-                .out
-                .text()
-                .split_once('\n')
-                .expect("lines")
-                .1
-                .to_owned()
-        ),
+        key_of(desk.out.text().split_once('\n').expect("lines").1),
         "ABCDE-FGHJK-MNPQR-STV02",
         "--keep kept it"
     );

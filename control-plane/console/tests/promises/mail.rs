@@ -361,3 +361,20 @@ async fn a_mail_server_that_never_speaks_is_not_waited_for_for_ever() {
     );
     assert_eq!(failure.exit(), Exit::Unreachable);
 }
+
+#[tokio::test]
+async fn a_line_that_begins_with_a_dot_does_not_end_the_e_mail() {
+    let authority = Authority::new();
+    let api = Api::start(&authority, server()).await;
+    let mut desk = Desk::logged_in(&authority, &api).await;
+    desk.person.input = b".dot begins this key\n".to_vec();
+    let mail = MailServer::start(&authority, Way::Starttls).await;
+    desk.run(&line(&desk, &authority, &mail, "--key-file -"))
+        .await
+        .expect("sent");
+    let heard = mail.heard();
+    assert!(
+        heard.iter().any(|line| line.starts_with("..DOTB")),
+        "{heard:#?}"
+    );
+}
