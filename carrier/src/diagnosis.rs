@@ -6,12 +6,14 @@ mod certificate;
 mod chain;
 mod clock;
 mod host;
+mod report;
 mod verification;
 
 use rustls::pki_types::CertificateDer;
 
 use crate::x509::{CertificateFacts, sha256};
 use chain::{Member, Order};
+pub use report::{place, report, to_json};
 use verification::Outcome;
 
 /// Certificates beyond this many are not looked at.

@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use clap::Args;
+use umbra_carrier::address::HostPort;
+use umbra_protocol::Fingerprint;
 
 use super::Problem;
 use crate::clock::Clock;
@@ -11,11 +13,20 @@ use crate::exit::Exit;
 use crate::files::Files;
 use crate::paths::Paths;
 
+const SERVER_PORT: u16 = 8443;
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    /// Look at what answers at this address instead, whether or not a server has taken this device on: name, proxy, and each of
+    /// its certificates (port 8443 unless said otherwise).
+    #[arg(long, value_name = "HOST[:PORT]")]
+    address: Option<String>,
+    /// SHA-256 of the root certificate that it should have: four parts of 16 hexadecimal digits.
+    #[arg(long, value_name = "P1-P2-P3-P4", requires = "address")]
+    fingerprint: Option<String>,
 }
 
 pub(super) async fn run(
@@ -23,7 +34,20 @@ pub(super) async fn run(
     paths: &Paths,
     out: &mut dyn Write,
 ) -> Result<Exit, Problem> {
-    let checks = doctor::examine(paths, &Files::new(), &Clock::system()).await;
+    let checks = match &arguments.address {
+        None => doctor::examine(paths, &Files::new(), &Clock::system()).await,
+        Some(address) => {
+            let address = HostPort::parse(address, SERVER_PORT)
+                .map_err(|error| Problem::of(Exit::Usage, &error))?;
+            let root = arguments
+                .fingerprint
+                .as_deref()
+                .map(str::parse::<Fingerprint>)
+                .transpose()
+                .map_err(|error| Problem::of(Exit::Usage, &error))?;
+            doctor::examine_address(&address, root, paths, &Clock::system()).await
+        }
+    };
     if arguments.json {
         let json = serde_json::to_string_pretty(&checks)
             .map_err(|error| Problem::of(Exit::Internal, &error))?;

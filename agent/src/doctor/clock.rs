@@ -1,12 +1,15 @@
 //! Whether the clock can be right.
 
 use super::{Check, Patient};
-use crate::clock::{Judgement, date};
+use crate::clock::{Clock, Judgement, date};
 
 const ID: &str = "clock";
 
 pub(super) fn check(patient: &Patient<'_>) -> Check {
-    let clock = patient.clock;
+    judge(patient.clock)
+}
+
+pub(super) fn judge(clock: &Clock) -> Check {
     let advice = "Sessions work all the same, but dates of certificates are not checked: set the clock, or let NTP do it.";
     let (now, build) = (date(clock.now()), date(clock.build_date()));
     match clock.judge() {

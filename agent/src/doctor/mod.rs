@@ -1,11 +1,14 @@
 //! What stands in the way, checked one by one on the device itself. A check looks and says; it never mends anything, and it never
 //! sends a secret anywhere.
 
+mod chain;
 mod clock;
 mod control;
+mod dns;
 mod enrolment;
 mod identity;
 mod port;
+mod proxy;
 mod registry;
 mod server;
 mod state;
@@ -16,12 +19,32 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use umbra_carrier::causes::clause_of as chain;
 
+use umbra_carrier::address::HostPort;
+use umbra_protocol::Fingerprint;
+
 use crate::clock::Clock;
 use crate::enrolment::{Enrolled, EnrolmentError};
 use crate::files::Files;
+use crate::link::Network;
 use crate::paths::Paths;
 use crate::registry::{Registry, Snapshot};
 use crate::status::Status;
+
+/// The checks of the device itself; those of a server's chain begin with `chain.`.
+pub const IDS: [&str; 12] = [
+    "state-writable",
+    "clock",
+    "identity",
+    "registry",
+    "agent",
+    "enrolment",
+    "dns",
+    "proxy",
+    "server",
+    "gateway",
+    "vnc-server",
+    "shadowing-port",
+];
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,6 +83,18 @@ pub struct Check {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// The address that was looked at, where there may be several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The certificate that it is about: its place in the server's chain, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<usize>,
+    /// That certificate's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The part of the certificate, as certificate tools name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
 }
 
 impl Check {
@@ -69,6 +104,17 @@ impl Check {
             verdict,
             sentence: capital(sentence.into()),
             advice: None,
+            address: None,
+            certificate: None,
+            subject: None,
+            field: None,
+        }
+    }
+
+    fn at(self, address: &impl ToString) -> Self {
+        Self {
+            address: Some(address.to_string()),
+            ..self
         }
     }
 
@@ -149,6 +195,28 @@ pub async fn examine(paths: &Paths, files: &Files, clock: &Clock) -> Vec<Check> 
     checks
 }
 
+/// What can be said of an address, whether or not a server has taken this device on: name, proxy, connection, certificates.
+pub async fn examine_address(
+    address: &HostPort,
+    root: Option<Fingerprint>,
+    paths: &Paths,
+    clock: &Clock,
+) -> Vec<Check> {
+    let registry = Registry::open_quietly(paths);
+    let mut checks = vec![clock::judge(clock)];
+    let network = match Network::new(&registry.snapshot().network) {
+        Ok(network) => network,
+        Err(trouble) => {
+            checks.push(proxy::unusable(&trouble));
+            return checks;
+        }
+    };
+    checks.push(dns::check(address, &network).await.at(address));
+    checks.push(proxy::check(address, &network).await.at(address));
+    checks.extend(chain::look(address, root, &network, clock).await);
+    checks
+}
+
 /// The worst verdict.
 pub fn worst(checks: &[Check]) -> Verdict {
     checks
@@ -164,13 +232,18 @@ pub fn report(checks: &[Check]) -> String {
     for check in checks {
         let _ = writeln!(
             text,
-            "{:>4}  {:<18}  {}",
+            "{:>4}  {:<25}  {}",
             check.verdict.word(),
             check.id,
             check.sentence
         );
+        if let (Some(subject), Some(field)) = (&check.subject, &check.field)
+            && check.verdict != Verdict::Good
+        {
+            let _ = writeln!(text, "{:>4}  {:<25}  in “{subject}”, {field}", "", "");
+        }
         if let Some(advice) = &check.advice {
-            let _ = writeln!(text, "{:>4}  {:<18}  → {advice}", "", "");
+            let _ = writeln!(text, "{:>4}  {:<25}  → {advice}", "", "");
         }
     }
     let closing = match worst(checks) {

@@ -4,18 +4,18 @@
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use umbra_carrier::address::HostPort;
 use umbra_carrier::alpn;
-use umbra_carrier::diagnosis::{self, Expectation, Finding};
+use umbra_carrier::diagnosis::{self, Expectation};
 use umbra_carrier::dial::DialError;
 use umbra_carrier::io::{BoxIo, boxed};
 use umbra_carrier::proxy::ProxyError;
 use umbra_carrier::tls::{DatePolicy, ServerTrust, TlsError, device_config, fetch_chain};
 use umbra_carrier::ws::WsError;
-use umbra_protocol::Fingerprint;
 use umbra_protocol::enrolment::ConnectorKind;
 use umbra_protocol::ids::ServerRoot;
 
-use super::{Check, Patient};
+use super::{Check, Patient, Verdict, chain, dns, proxy};
 use crate::enrolment::Enrolled;
 use crate::link::approach::ApproachError;
 use crate::link::{Approach, Network, Way};
@@ -44,11 +44,7 @@ pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
     let network = match Network::new(&snapshot.network) {
         Ok(network) => network,
         Err(trouble) => {
-            return vec![Check::bad(
-                "proxy",
-                trouble.sentence,
-                "Look at the parameters below umbra.proxy.",
-            )];
+            return vec![proxy::unusable(&trouble)];
         }
     };
     let mut checks = Vec::new();
@@ -57,7 +53,9 @@ pub(super) async fn checks(patient: &Patient<'_>) -> Vec<Check> {
             .proxy_name(way.address.host(), way.address.port())
             .map_or(String::new(), |proxy| format!(" (by the proxy {proxy})"));
         let place = format!("{}{by}", way.address);
-        checks.push(match way.kind {
+        checks.push(dns::check(&way.address, &network).await.at(&way.address));
+        checks.push(proxy::check(&way.address, &network).await.at(&way.address));
+        checks.extend(match way.kind {
             ConnectorKind::Ums => direct(way, &place, enrolled, patient, &network).await,
             ConnectorKind::Icg => through(way, &place, enrolled, patient, &network).await,
         });
@@ -71,13 +69,13 @@ async fn direct(
     enrolled: &Enrolled,
     patient: &Patient<'_>,
     network: &Network,
-) -> Check {
+) -> Vec<Check> {
     let (host, port) = (way.address.host(), way.address.port());
     let stream = match network.dialer.tcp(host, port, DEADLINE).await {
         Ok(stream) => stream,
-        Err(error) => return not_reached(ID, place, &error),
+        Err(error) => return vec![not_reached(ID, place, &error).at(&way.address)],
     };
-    chain(ID, stream, host, place, enrolled, patient).await
+    look(ID, stream, (host, &way.address), place, enrolled, patient).await
 }
 
 async fn through(
@@ -86,29 +84,32 @@ async fn through(
     enrolled: &Enrolled,
     patient: &Patient<'_>,
     network: &Network,
-) -> Check {
+) -> Vec<Check> {
+    let bad = |sentence: String, advice: &str| {
+        vec![Check::bad(GATEWAY, sentence, advice).at(&way.address)]
+    };
     let names = enrolled.names(&patient.snapshot().manager);
     let approach = match approach(enrolled, patient, network, names.clone()) {
         Some(approach) => approach,
         None => {
-            return Check::bad(
-                GATEWAY,
-                "The pinned root certificates can't be used.",
+            return bad(
+                "The pinned root certificates can't be used.".to_owned(),
                 "Enrol the device again.",
             );
         }
     };
     let carrier = match approach.carrier(way, DEADLINE).await {
         Ok(carrier) => carrier,
-        Err(ApproachError::Dial(error)) => return not_reached(GATEWAY, place, &error),
+        Err(ApproachError::Dial(error)) => {
+            return vec![not_reached(GATEWAY, place, &error).at(&way.address)];
+        }
         Err(
             error @ (ApproachError::Trust(_)
             | ApproachError::Settings(_)
             | ApproachError::Server(_)
             | ApproachError::Closed(_)),
         ) => {
-            return Check::bad(
-                GATEWAY,
+            return bad(
                 format!("{place}: {}.", super::chain(&error).trim_end_matches('.')),
                 "Look at umbra.proxy.ca_file and umbra.icg.bundle_file, or ask your administrator.",
             );
@@ -116,7 +117,8 @@ async fn through(
     };
     let name = names.first().map_or(way.address.host(), String::as_str);
     let place = format!("the gateway {place} lets the device through; the server behind it");
-    chain(GATEWAY, boxed(carrier), name, &place, enrolled, patient).await
+    let about = (name, &way.address);
+    look(GATEWAY, boxed(carrier), about, &place, enrolled, patient).await
 }
 
 fn approach(
@@ -145,7 +147,7 @@ fn approach(
     })
 }
 
-fn not_reached(id: &str, place: &str, error: &DialError) -> Check {
+pub(super) fn not_reached(id: &str, place: &str, error: &DialError) -> Check {
     let advice = match error {
         DialError::Connect(_) => NETWORK,
         DialError::Proxy(ProxyError::Unreachable { .. }) => {
@@ -172,49 +174,38 @@ fn not_reached(id: &str, place: &str, error: &DialError) -> Check {
     )
 }
 
-/// Whether the certificates that the server presents are those that are pinned.
-async fn chain(
+/// Whether the certificates that the server presents come from a root that is pinned, and everything else about them.
+async fn look(
     id: &str,
     stream: BoxIo,
-    name: &str,
+    (name, address): (&str, &HostPort),
     place: &str,
     enrolled: &Enrolled,
     patient: &Patient<'_>,
-) -> Check {
+) -> Vec<Check> {
     let chain: Vec<CertificateDer<'static>> = match fetch_chain(stream, name, DEADLINE).await {
         Ok(chain) => chain,
         Err(error) => {
-            return Check::bad(
+            let check = Check::bad(
                 id,
                 format!("{place} answers, but {}.", super::chain(&error)),
                 "Something between here and there may answer in the server's place; ask your administrator.",
             );
+            return vec![check.at(address)];
         }
     };
     let pinned = enrolled.roots().unwrap_or_default();
-    let ours = |root: &[u8]| chain.iter().any(|presented| presented.as_ref() == root);
-    let mut chain_to_root = chain.clone();
-    // A server need not present the root that is pinned here.
-    if let ([root], false) = (pinned.as_slice(), pinned.iter().any(|root| ours(root))) {
-        chain_to_root.push(root.clone());
-    }
-    let expected = pinned
-        .iter()
-        .find(|root| chain_to_root.iter().any(|presented| presented == *root))
-        .or(pinned.first());
     let expectation = Expectation {
         host: Some(name),
-        root_fingerprint: expected.map(|root| *Fingerprint::of_certificate(root).as_bytes()),
+        root_fingerprint: None,
         now: patient.clock.believable(),
     };
-    let findings = diagnosis::diagnose(&chain_to_root, &expectation);
-    match diagnosis::first_failure(&findings) {
-        Some(Finding {
-            sentence, advice, ..
-        }) => Check::bad(id, format!("{place}: {sentence}"), advice.clone()),
-        None => Check::good(
-            id,
-            format!("{place} answers with the certificates that are pinned."),
-        ),
+    let findings = diagnosis::diagnose_with_roots(&chain, &pinned, &expectation);
+    let mut summary = chain::summary(id, place, &findings);
+    if summary.verdict == Verdict::Good {
+        summary.sentence = format!("{place} answers with the certificates that are pinned.");
     }
+    let mut checks = vec![summary.at(address)];
+    checks.extend(chain::listed(&findings, address));
+    checks
 }

@@ -68,6 +68,9 @@ async fn a_device_as_it_comes_from_the_factory_is_told_what_to_do_first() {
         report.contains("BAD  identity") && report.contains("umbra-agent identity"),
         "{report}"
     );
+    for check in &checks {
+        assert!(IDS.contains(&check.id.as_str()), "{check:?}");
+    }
     let ids: std::collections::BTreeSet<&str> =
         checks.iter().map(|check| check.id.as_str()).collect();
     assert_eq!(ids.len(), checks.len(), "two checks have the same id");
@@ -155,13 +158,21 @@ async fn a_vnc_server_that_greets_is_good_and_anything_else_is_not() {
 /// A server's certificates: the root's PEM, and the identity of a server on 127.0.0.1 below it, which presents its own
 /// certificate only, or the root as well.
 fn certificates() -> (String, [TlsIdentity; 2]) {
+    certificates_until(4_000_000_000)
+}
+
+/// The same, expiring then.
+fn certificates_until(until: i64) -> (String, [TlsIdentity; 2]) {
+    let until = time::OffsetDateTime::from_unix_timestamp(until).expect("a date");
     let mut root = CertificateParams::new(Vec::new()).expect("no names");
+    root.not_after = until;
     root.distinguished_name.push(DnType::CommonName, "Root");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let root_key = KeyPair::generate().expect("a key");
     let root_pem = root.self_signed(&root_key).expect("a root").pem();
     let mut end = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    end.not_after = until;
     end.distinguished_name.push(DnType::CommonName, "Server");
     end.is_ca = IsCa::ExplicitNoCa;
     end.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -230,6 +241,159 @@ async fn a_server_is_good_only_with_the_root_that_is_pinned() {
         "{check:?}"
     );
     assert_eq!(device.check("enrolment").await.verdict, Verdict::Good);
+}
+
+/// What `doctor --address` says of a server on this machine.
+async fn look(identity: &TlsIdentity, root: Option<Fingerprint>, clock: &Clock) -> Vec<Check> {
+    let device = Device::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let address = HostPort::parse(&format!("127.0.0.1:{port}"), 1).expect("an address");
+    let acceptor = tokio_rustls::TlsAcceptor::from(http_acceptor_config(identity));
+    let serve = async {
+        let (stream, _) = listener.accept().await.expect("a caller");
+        // The caller may leave in the middle of it.
+        drop(acceptor.accept(stream).await);
+    };
+    let (checks, ()) = tokio::join!(examine_address(&address, root, &device.paths, clock), serve);
+    assert!(
+        checks[1..]
+            .iter()
+            .all(|check| check.address.as_deref() == Some(&address.to_string())),
+        "{checks:?}"
+    );
+    checks
+}
+
+#[tokio::test]
+async fn an_address_is_looked_at_without_an_enrolment_and_every_check_of_its_chain_is_listed() {
+    let (root, identities) = certificates();
+    let root = umbra_carrier::tls::certificates_from_pem(&root).expect("a certificate");
+    let root = Fingerprint::of_certificate(&root[0]);
+    let checks = look(&identities[1], Some(root), &Clock::system()).await;
+    // An address needs no name server.
+    assert_eq!(worst(&checks), Verdict::Skipped, "{checks:#?}");
+    let ids: Vec<&str> = checks.iter().map(|check| check.id.as_str()).collect();
+    assert_eq!(ids[..4], ["clock", "dns", "proxy", "server"]);
+    for id in [
+        "chain.root-fingerprint",
+        "chain.ca-flag",
+        "chain.validity",
+        "chain.host",
+    ] {
+        assert!(ids.contains(&id), "{id}: {ids:?}");
+    }
+    let host = checks
+        .iter()
+        .find(|check| check.id == "chain.host")
+        .expect("listed");
+    assert_eq!(
+        (host.certificate, host.field.as_deref()),
+        (Some(1), Some("subjectAltName (2.5.29.17)"))
+    );
+    let wrong = Fingerprint::from_bytes([7; 32]);
+    let checks = look(&identities[1], Some(wrong), &Clock::system()).await;
+    let bad: Vec<&str> = checks
+        .iter()
+        .filter(|check| check.verdict == Verdict::Bad)
+        .map(|check| check.id.as_str())
+        .collect();
+    assert_eq!(bad, ["server", "chain.root-fingerprint"]);
+    let text = report(&checks);
+    assert!(text.contains("BAD  chain.root-fingerprint"), "{text}");
+    // Alone, without its root: the missing one is named.
+    let checks = look(&identities[0], None, &Clock::system()).await;
+    let server = &checks[3];
+    assert!(
+        server.verdict == Verdict::Bad && server.sentence.contains("“CN=Root” is missing"),
+        "{server:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_clock_wrong_by_years_is_told_as_such_and_not_as_a_bad_certificate() {
+    let (_, identities) = certificates();
+    let build = Clock::system().build_date();
+    // So far off that nobody believes it: dates don't count at all.
+    let checks = look(&identities[1], None, &Clock::fixed(0)).await;
+    assert!(
+        checks[0].id == "clock" && checks[0].verdict == Verdict::Warning,
+        "{checks:#?}"
+    );
+    assert!(
+        !checks.iter().any(|check| check.verdict == Verdict::Bad),
+        "{checks:#?}"
+    );
+    assert!(
+        !checks.iter().any(|check| check.id == "chain.validity"),
+        "{checks:#?}"
+    );
+    // Believable, and yet a thousand days late for these certificates.
+    let (_, identities) = certificates_until(build);
+    let checks = look(
+        &identities[1],
+        None,
+        &Clock::fixed(build + 1_000 * crate::clock::DAY),
+    )
+    .await;
+    let server = checks
+        .iter()
+        .find(|check| check.id == "server")
+        .expect("listed");
+    assert!(
+        server
+            .sentence
+            .contains("the clock is probably fast by more than 2 years"),
+        "{server:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_and_a_proxy_that_is_not_there_are_checks_of_their_own() {
+    let device = Device::new();
+    let address = HostPort::parse("no-such-host.invalid", 8443).expect("an address");
+    let checks = examine_address(&address, None, &device.paths, &Clock::system()).await;
+    let find = |checks: &[Check], id: &str| {
+        checks
+            .iter()
+            .find(|check| check.id == id)
+            .cloned()
+            .expect("listed")
+    };
+    let dns = find(&checks, "dns");
+    assert!(
+        dns.verdict == Verdict::Bad
+            && dns.sentence.contains("no-such-host.invalid")
+            && dns.advice.is_some(),
+        "{dns:?}"
+    );
+    assert_eq!(find(&checks, "proxy").verdict, Verdict::Good);
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let device = Device::with_identity();
+    device.set("umbra.proxy.mode", "manual");
+    device.set("umbra.proxy.host", "127.0.0.1");
+    device.set("umbra.proxy.port", &port.to_string());
+    let checks = examine_address(&address, None, &device.paths, &Clock::system()).await;
+    // The proxy looks names up.
+    assert_eq!(find(&checks, "dns").verdict, Verdict::Skipped);
+    let proxy = find(&checks, "proxy");
+    assert!(
+        proxy.verdict == Verdict::Bad && proxy.sentence.contains(&port.to_string()),
+        "{proxy:?}"
+    );
+}
+
+#[test]
+fn the_page_about_diagnosis_lists_every_check() {
+    let page = include_str!("../../../docs/diagnosis.md");
+    for id in IDS {
+        assert!(
+            page.contains(&format!("| `{id}` |")),
+            "{id} isn't described"
+        );
+    }
 }
 
 #[tokio::test]

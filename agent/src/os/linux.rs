@@ -16,6 +16,8 @@ const POWER_DEADLINE: Duration = Duration::from_secs(10);
 const ETHERNET: &str = "1";
 /// The kernel's mark for an address that is the hardware's own.
 const PERMANENT: &str = "0";
+/// More folders above a device are not looked at.
+const DEPTH_MAX: usize = 16;
 /// More adapters than this are not looked at.
 const ADAPTERS_MAX: usize = 256;
 
@@ -119,15 +121,30 @@ fn adapter(folder: &Path) -> Option<Adapter> {
     })
 }
 
-/// The kernel links an adapter of hardware to its device; virtual ones have none.
+/// The kernel links an adapter of hardware to its device; virtual ones have none. What can be pulled out, such as a dock, belongs to
+/// no machine, and counts as none either.
 fn bus(folder: &Path) -> Option<Bus> {
     let subsystem = std::fs::read_link(folder.join("device/subsystem")).ok()?;
+    if is_removable(&folder.join("device")) {
+        return None;
+    }
     let bus = match subsystem.file_name()?.to_str()? {
         "usb" => Bus::Usb,
         "sdio" | "mmc" => Bus::Sdio,
         _ => Bus::Board,
     };
     Some(bus)
+}
+
+/// Whether the kernel knows that a device, or something between it and the board (a dock on USB or Thunderbolt), can be pulled out.
+/// Where it doesn't know, it says “unknown”.
+fn is_removable(device: &Path) -> bool {
+    std::fs::canonicalize(device).is_ok_and(|device| {
+        device
+            .ancestors()
+            .take(DEPTH_MAX)
+            .any(|folder| small(&folder.join("removable")).as_deref() == Some("removable"))
+    })
 }
 
 fn os_name(os_release: &str) -> Option<String> {
@@ -239,6 +256,34 @@ mod tests {
         assert!(!by_name("wlan0").permanent);
         let unit = super::super::choose_unit_id(&adapters).expect("a unit ID");
         assert_eq!(unit.as_str(), "00E0C5000001");
+    }
+
+    #[test]
+    fn what_is_in_a_dock_names_no_machine_however_it_is_attached() {
+        let (root, paths) = machine();
+        // As Thunderbolt has it: the adapter is on PCI, behind a bridge that can be pulled out.
+        add(&paths, "eth0", "00:e0:c5:00:00:01", Some("pci"), "0");
+        let real = root.path().join("sys/devices/bridge/adapter");
+        std::fs::create_dir_all(real.parent().expect("a parent")).expect("a folder");
+        let link = paths.network_adapters().join("eth0/device");
+        std::fs::rename(&link, &real).expect("moved");
+        symlink(&real, &link).expect("a link");
+        let bridge = root.path().join("sys/devices/bridge/removable");
+        let unit = || {
+            let adapters = Linux::new(paths.clone()).adapters();
+            super::super::choose_unit_id(&adapters).map(|unit| unit.to_string())
+        };
+        for (word, wanted) in [
+            ("removable", None),
+            ("fixed", Some("00E0C5000001")),
+            ("unknown", Some("00E0C5000001")),
+        ] {
+            std::fs::write(&bridge, format!("{word}\n")).expect("written");
+            assert_eq!(unit().as_deref(), wanted, "{word}");
+        }
+        add(&paths, "wlan0", "00:e0:c5:00:00:07", Some("sdio"), "0");
+        std::fs::write(&bridge, "removable\n").expect("written");
+        assert_eq!(unit().as_deref(), Some("00E0C5000007"));
     }
 
     #[test]

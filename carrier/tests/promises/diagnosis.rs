@@ -596,6 +596,16 @@ fn the_names_of_checks_are_unique() {
 }
 
 #[test]
+fn the_page_about_diagnosis_lists_every_check() {
+    let page = include_str!("../../../docs/diagnosis.md");
+    for check in Check::ALL {
+        let line = format!("| `{}` |", check.id());
+        assert!(page.contains(&line), "{line} isn't there");
+        assert!(page.contains(check.field()), "{}", check.field());
+    }
+}
+
+#[test]
 fn signatures_that_can_be_forged_are_told_except_the_roots_own() {
     let Chain { root, middle, leaf } = good();
     let weak = with_signature_algorithm(&leaf.der, SHA1);
