@@ -1,7 +1,7 @@
 //! A device that does what a test wrote down.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use umbra_protocol::Fingerprint;
 
@@ -22,6 +22,24 @@ pub(crate) struct Scripted {
     pub(crate) belongs: AtomicBool,
     /// Whether the check never ends.
     pub(crate) silent: AtomicBool,
+    /// How many checks are under way.
+    pub(crate) checks: AtomicUsize,
+}
+
+/// A check under way, until it ends or is given up.
+struct Check<'a>(&'a AtomicUsize);
+
+impl<'a> Check<'a> {
+    fn begin(checks: &'a AtomicUsize) -> Self {
+        checks.fetch_add(1, Ordering::SeqCst);
+        Self(checks)
+    }
+}
+
+impl Drop for Check<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Scripted {
@@ -33,6 +51,7 @@ impl Scripted {
             kept: Mutex::default(),
             belongs: AtomicBool::new(false),
             silent: AtomicBool::new(false),
+            checks: AtomicUsize::new(0),
         }
     }
 }
@@ -70,6 +89,7 @@ impl Device for Scripted {
         endpoint: Endpoint,
         stages: mpsc::Sender<StageNote>,
     ) -> Result<Reached, String> {
+        let _check = Check::begin(&self.checks);
         let is_down = endpoint.address.host == "down.example.com";
         for stage in Stage::ALL {
             let _ = stages.send((stage, State::Running, String::new())).await;

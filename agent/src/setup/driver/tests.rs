@@ -287,16 +287,18 @@ async fn a_device_that_was_taken_on_from_elsewhere_says_so_and_ends() {
     let mut out = Vec::new();
     let (_sender, mut raws) = mpsc::channel(8);
     let mut face = Plain::new(&mut out, Box::new(NoEcho));
-    let outcome = run(
+    let running = run(
         Start::Fresh(Language::En),
         Rules::default(),
         device,
         &mut face,
         &mut raws,
         tokio::time::sleep(LIMIT),
-    )
-    .await
-    .expect("no trouble");
+    );
+    let outcome = tokio::time::timeout(LIMIT * 2, running)
+        .await
+        .expect("in time")
+        .expect("no trouble");
     drop(face);
     let text = String::from_utf8(out).expect("text");
     assert_eq!(outcome, Outcome::Belonged, "{text}");
@@ -304,4 +306,44 @@ async fn a_device_that_was_taken_on_from_elsewhere_says_so_and_ends() {
         text.contains("belongs to the server gw.example.com:8443"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn going_back_gives_up_a_check_that_is_under_way() {
+    let device = Arc::new(Scripted::new());
+    device.silent.store(true, Ordering::SeqCst);
+    let mut out = Vec::new();
+    let (sender, mut raws) = mpsc::channel(8);
+    let mut face = Json::new(&mut out);
+    let checks = device.clone();
+    let person = async move {
+        let say = async |line: &str| {
+            let line = Zeroizing::new(line.to_owned());
+            sender.send(line).await.expect("somebody listens");
+        };
+        let until = async |count: usize| {
+            while checks.checks.load(Ordering::SeqCst) != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        say(r#"{"input":"press","action":"next"}"#).await;
+        say(r#"{"input":"set","entry":"address","text":"gw.example.com"}"#).await;
+        say(r#"{"input":"press","action":"next"}"#).await;
+        until(1).await;
+        say(r#"{"input":"press","action":"back"}"#).await;
+        until(0).await;
+        // The end of the line ends the assistant.
+    };
+    let running = run(
+        Start::Fresh(Language::En),
+        Rules::default(),
+        device,
+        &mut face,
+        &mut raws,
+        std::future::pending(),
+    );
+    let (outcome, ()) = tokio::time::timeout(LIMIT, async { tokio::join!(running, person) })
+        .await
+        .expect("in time");
+    assert_eq!(outcome.expect("no trouble"), Outcome::Left);
 }
