@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use umbra_carrier::crowd::Place;
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
+use umbra_carrier::io::WakesBoth;
 use umbra_carrier::tls::exporter;
 use umbra_protocol::first_auth::EXPORTER_LABEL;
 use umbra_protocol::link::Goodbye;
@@ -53,7 +54,8 @@ pub async fn serve<IO>(
     let Ok(exporter) = exporter(stream.get_ref().1, EXPORTER_LABEL) else {
         return;
     };
-    let (read, write) = tokio::io::split(stream);
+    // Behind a gateway, the stream is one of many in an uplink.
+    let (read, write) = tokio::io::split(WakesBoth::new(stream));
     let (frames, queue) = mpsc::channel(QUEUE);
     let writer = tokio::spawn(write_frames(FrameWriter::new(write), queue));
     let mut driver = Driver {
@@ -92,7 +94,9 @@ pub async fn serve<IO>(
 }
 
 /// Reads what the device has still sent, so that closing does not destroy our last words on their way.
-async fn drain<IO: AsyncRead + AsyncWrite + Unpin>(reader: FrameReader<ReadHalf<TlsStream<IO>>>) {
+async fn drain<IO: AsyncRead + AsyncWrite + Unpin>(
+    reader: FrameReader<ReadHalf<WakesBoth<TlsStream<IO>>>>,
+) {
     const MOST: usize = 64 * 1024;
     let mut stream = reader.into_inner();
     let mut rest = [0; 4096];
@@ -110,7 +114,7 @@ async fn drain<IO: AsyncRead + AsyncWrite + Unpin>(reader: FrameReader<ReadHalf<
 }
 
 async fn write_frames<IO: AsyncRead + AsyncWrite + Unpin>(
-    mut writer: FrameWriter<WriteHalf<TlsStream<IO>>>,
+    mut writer: FrameWriter<WriteHalf<WakesBoth<TlsStream<IO>>>>,
     mut queue: mpsc::Receiver<Vec<u8>>,
 ) {
     while let Some(frame) = queue.recv().await {
@@ -126,7 +130,7 @@ async fn write_frames<IO: AsyncRead + AsyncWrite + Unpin>(
 struct Driver<IO> {
     machine: Machine,
     desk: Desk,
-    reader: FrameReader<ReadHalf<TlsStream<IO>>>,
+    reader: FrameReader<ReadHalf<WakesBoth<TlsStream<IO>>>>,
     frames: mpsc::Sender<Vec<u8>>,
     attachment: Option<Attachment>,
     place: Option<Place<Source>>,
