@@ -228,12 +228,7 @@ async fn carry<IO>(
 }
 
 fn ending(error: &yamux::ConnectionError) -> Ending {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign, growing enum")]
-    let closed = match error {
-        yamux::ConnectionError::Io(error) => Closed::of(error),
-        _ => None,
-    };
-    match closed {
+    match of_connection(error).and_then(Closed::of) {
         Some(closed) => Ending {
             sentence: format!("The gateway ended the uplink: {}", closed.sentence()),
             retry_after: closed.retry_after,
@@ -245,13 +240,26 @@ fn ending(error: &yamux::ConnectionError) -> Ending {
     }
 }
 
+/// What the connection below said. It ends in the middle of a frame as well as between two.
+fn of_connection(error: &yamux::ConnectionError) -> Option<&std::io::Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Why the streams' own protocol broke, without its words.
-#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign, growing enum")]
 fn lost(error: &yamux::ConnectionError) -> String {
-    match error {
-        yamux::ConnectionError::Io(error) => clause_of(error),
-        yamux::ConnectionError::Closed => "the gateway has ended it".to_owned(),
-        _ => "the gateway does not keep to the rules of its streams".to_owned(),
+    match of_connection(error) {
+        Some(error) => clause_of(error),
+        None if matches!(error, yamux::ConnectionError::Closed) => {
+            "the gateway has ended it".to_owned()
+        }
+        None => "the gateway does not keep to the rules of its streams".to_owned(),
     }
 }
 
