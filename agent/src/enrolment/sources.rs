@@ -474,7 +474,7 @@ mod tests {
                 "umbra.fingerprint=00 umbra.key=AB3DE-FGHJK-MNPQR-STVWX",
                 "four parts",
             ),
-            ("umbra.address=x umbra.key=hunter2-secret!", ""),
+            ("umbra.address=x umbra.key=hunter2-s\u{e9}cret", ""),
         ] {
             put(&paths.kernel_command_line(), line);
             let error = unattended(&paths, nothing).expect_err("wrong").to_string();
