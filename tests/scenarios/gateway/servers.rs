@@ -92,7 +92,7 @@ async fn devices_of_two_servers_reach_their_own_through_one_gateway_and_the_loss
         let mut expected = [ours.clone(), more.clone()];
         expected.sort();
         ensure!(all == expected, "{all:?}");
-        ensure!(devices(&console).await? == [theirs.clone()]);
+        ensure!(devices(&console).await? == std::slice::from_ref(&theirs));
         message(&site.console, &ours).await?;
         message(&console, &theirs).await?;
         let near = site.console.shadow(&ours, &["--reason", "one"]).await?;
