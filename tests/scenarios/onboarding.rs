@@ -1,4 +1,6 @@
-//! A device's first contact with nobody to type: what the network says, what an administrator laid ready, and what is never believed.
+//! A device's first contact: what the network says, what an administrator laid ready, what a person does, and what is never believed.
 
+mod assistant;
 mod discovery;
+mod terminal;
 mod unattended;

@@ -19,7 +19,7 @@ enum Sign {
 }
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
-const PACKAGES: [(&str, Sign); 18] = [
+const PACKAGES: [(&str, Sign); 19] = [
     ("dnsmasq-base", Sign::Program("dnsmasq")),
     ("haproxy", Sign::Program("haproxy")),
     ("iproute2", Sign::Program("ip")),
@@ -35,6 +35,7 @@ const PACKAGES: [(&str, Sign); 18] = [
     ("strace", Sign::Program("strace")),
     ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
     ("tigervnc-viewer", Sign::Program("vncviewer")),
+    ("tmux", Sign::Program("tmux")),
     ("x11-apps", Sign::Program("xwd")),
     ("x11vnc", Sign::Program("x11vnc")),
     ("xdotool", Sign::Program("xdotool")),
