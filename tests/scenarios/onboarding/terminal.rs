@@ -43,7 +43,12 @@ impl Terminal {
     }
 
     async fn tell(&self, words: &[&str]) -> anyhow::Result<String> {
-        let output = tmux(&self.socket).args(words).kill_on_drop(true).output();
+        // Never a server of its own accord: that one would outlive the scenario.
+        let output = tmux(&self.socket)
+            .arg("-N")
+            .args(words)
+            .kill_on_drop(true)
+            .output();
         let output = tokio::time::timeout(PATIENCE, output).await??;
         ensure!(
             output.status.success(),
