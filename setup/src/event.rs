@@ -80,17 +80,17 @@ pub struct Found {
 /// What a check looks at, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// The name has addresses.
+    /// The name is looked up (with a proxy: the proxy's name).
     Name,
-    /// One of them answers.
+    /// A connection is made (with a proxy: to the proxy).
     Tcp,
-    /// The proxy lets it through.
+    /// The proxy opens a way.
     Proxy,
-    /// It speaks TLS.
+    /// What answers speaks TLS 1.3.
     Tls,
     /// Its certificates are in order.
     Chain,
-    /// Where a gateway is: it leads to its server.
+    /// A gateway lets the device through.
     Gateway,
     /// The server answers.
     Server,
@@ -108,7 +108,7 @@ impl Stage {
         Stage::Server,
     ];
 
-    /// As faces know it.
+    /// A word that never changes: for faces, for scripts, and for finding texts.
     pub fn id(self) -> &'static str {
         match self {
             Stage::Name => "name",

@@ -23,6 +23,7 @@ use umbra_carrier::x509::CertificateFacts;
 use umbra_protocol::Fingerprint;
 use umbra_protocol::credentials::shown_host;
 use umbra_protocol::enrolment::ConnectorKind;
+pub use umbra_setup::Stage;
 
 use crate::clock::{Clock, date};
 use crate::link::approach::ApproachError;
@@ -34,51 +35,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const CHECK_NETWORK: &str =
     "Check the network cable, the address and firewalls between here and there.";
 const SET_CLOCK: &str = "Set the clock, or let a time server do it.";
-
-/// A step on the way, in its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// The name is looked up (with a proxy: the proxy's name).
-    Name,
-    /// A connection is made (with a proxy: to the proxy).
-    Tcp,
-    /// The proxy opens a way.
-    Proxy,
-    /// What answers speaks TLS 1.3.
-    Tls,
-    /// Its certificates are in order.
-    Chain,
-    /// A gateway lets the device through.
-    Gateway,
-    /// The server answers.
-    Server,
-}
-
-impl Stage {
-    /// All of them, in their order.
-    pub const ALL: [Stage; 7] = [
-        Stage::Name,
-        Stage::Tcp,
-        Stage::Proxy,
-        Stage::Tls,
-        Stage::Chain,
-        Stage::Gateway,
-        Stage::Server,
-    ];
-
-    /// A word that never changes: for scripts, and for finding texts.
-    pub fn id(self) -> &'static str {
-        match self {
-            Stage::Name => "name",
-            Stage::Tcp => "tcp",
-            Stage::Proxy => "proxy",
-            Stage::Tls => "tls",
-            Stage::Chain => "chain",
-            Stage::Gateway => "gateway",
-            Stage::Server => "server",
-        }
-    }
-}
 
 /// How far a stage is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

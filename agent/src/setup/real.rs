@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use umbra_carrier::address::HostPort;
 use umbra_protocol::first_auth::FirstAuthKey;
 use umbra_setup::{
-    Address, Again, Endpoint, Found, LogOnStage, Plan, Progress, Reached, Source, Stage, State,
-    TakenOn, Trust,
+    Address, Again, Endpoint, Found, LogOnStage, Plan, Progress, Reached, Source, State, TakenOn,
+    Trust,
 };
 
 use super::device::{Device, Findings, StageNote};
@@ -245,15 +245,6 @@ fn findings(discovery: discovery::Discovery) -> Findings {
 }
 
 fn note(report: StageReport) -> StageNote {
-    let stage = match report.stage {
-        reach::Stage::Name => Stage::Name,
-        reach::Stage::Tcp => Stage::Tcp,
-        reach::Stage::Proxy => Stage::Proxy,
-        reach::Stage::Tls => Stage::Tls,
-        reach::Stage::Chain => Stage::Chain,
-        reach::Stage::Gateway => Stage::Gateway,
-        reach::Stage::Server => Stage::Server,
-    };
     let state = match report.state {
         StageState::Running => State::Running,
         StageState::Good => State::Good,
@@ -261,7 +252,11 @@ fn note(report: StageReport) -> StageNote {
         StageState::Warning => State::Warning,
         StageState::Failed => State::Failed,
     };
-    (stage, state, joined(&report.sentence, &report.advice))
+    (
+        report.stage,
+        state,
+        joined(&report.sentence, &report.advice),
+    )
 }
 
 fn joined(sentence: &str, advice: &str) -> String {
