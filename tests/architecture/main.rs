@@ -9,11 +9,15 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// Each crate of the workspace with the siblings that it may know, directly or through others; `None` for any.
-const MAY_KNOW: [(&str, Option<&[&str]>); 10] = [
+const MAY_KNOW: [(&str, Option<&[&str]>); 11] = [
     ("umbra-protocol", Some(&[])),
     ("umbra-carrier", Some(&[])),
     ("umbra-vnc-proxy", Some(&[])),
     ("umbra-setup", Some(&["umbra-protocol"])),
+    (
+        "umbra-setup-window",
+        Some(&["umbra-protocol", "umbra-setup"]),
+    ),
     (
         "umbra-agent",
         Some(&[
@@ -34,8 +38,14 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 10] = [
 ];
 
 /// Crates from outside that a crate must never reach, not even through others: what the parties say is no matter of
-/// sockets and tasks, and neither is what a person is asked.
-const NEVER: [(&str, &str); 2] = [("umbra-protocol", "tokio"), ("umbra-setup", "tokio")];
+/// sockets and tasks, and neither is what a person is asked. What draws windows stays out of the agent, and the window knows no TLS.
+const NEVER: [(&str, &str); 5] = [
+    ("umbra-protocol", "tokio"),
+    ("umbra-setup", "tokio"),
+    ("umbra-setup-window", "tokio"),
+    ("umbra-setup-window", "rustls"),
+    ("umbra-agent", "egui"),
+];
 
 /// What the top folder holds under exactly these names, since people and tools look for them.
 const TOP: [&str; 7] = [

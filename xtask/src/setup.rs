@@ -19,7 +19,7 @@ enum Sign {
 }
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
-const PACKAGES: [(&str, Sign); 19] = [
+const PACKAGES: [(&str, Sign); 25] = [
     ("dnsmasq-base", Sign::Program("dnsmasq")),
     ("haproxy", Sign::Program("haproxy")),
     ("iproute2", Sign::Program("ip")),
@@ -46,6 +46,49 @@ const PACKAGES: [(&str, Sign); 19] = [
         Sign::File(&[
             "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
             "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+        ]),
+    ),
+    // What the setup assistant's window opens at run time: X11, its keyboard, and OpenGL without a graphics processor.
+    (
+        "libgl1",
+        Sign::File(&[
+            "/usr/lib/x86_64-linux-gnu/libGL.so.1",
+            "/usr/lib/aarch64-linux-gnu/libGL.so.1",
+        ]),
+    ),
+    (
+        "libgl1-mesa-dri",
+        Sign::File(&[
+            "/usr/lib/x86_64-linux-gnu/dri/swrast_dri.so",
+            "/usr/lib/aarch64-linux-gnu/dri/swrast_dri.so",
+        ]),
+    ),
+    (
+        "libx11-xcb1",
+        Sign::File(&[
+            "/usr/lib/x86_64-linux-gnu/libX11-xcb.so.1",
+            "/usr/lib/aarch64-linux-gnu/libX11-xcb.so.1",
+        ]),
+    ),
+    (
+        "libxcursor1",
+        Sign::File(&[
+            "/usr/lib/x86_64-linux-gnu/libXcursor.so.1",
+            "/usr/lib/aarch64-linux-gnu/libXcursor.so.1",
+        ]),
+    ),
+    (
+        "libxi6",
+        Sign::File(&[
+            "/usr/lib/x86_64-linux-gnu/libXi.so.6",
+            "/usr/lib/aarch64-linux-gnu/libXi.so.6",
+        ]),
+    ),
+    (
+        "libxkbcommon-x11-0",
+        Sign::File(&[
+            "/usr/lib/x86_64-linux-gnu/libxkbcommon-x11.so.0",
+            "/usr/lib/aarch64-linux-gnu/libxkbcommon-x11.so.0",
         ]),
     ),
 ];

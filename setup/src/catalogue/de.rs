@@ -156,4 +156,16 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     state_good: "gut",
     state_warning: "Warnung",
     state_failed: "fehlgeschlagen",
+
+    window_keys: "Tab oder Pfeile: bewegen · Eingabe: weiter · Esc: zurück · F2: Schlüssel zeigen · Strg und Plus oder Minus: größer oder kleiner",
+    window_stopped: "Die Einrichtung ist stehen geblieben",
+    window_ended: "Der Einrichtungsassistent hat sich von selbst beendet. Ihre Eingaben bleiben erhalten, nur der Schlüssel nicht. Starten \
+                   Sie ihn neu; er macht dort weiter, wo er stehen geblieben ist.",
+    window_said: "Sein letztes Wort: {sentence}",
+    window_not_started: "Der Einrichtungsassistent {program} lässt sich nicht starten: {sentence}",
+    window_unreadable: "Der Einrichtungsassistent hat etwas gesagt, das dieses Fenster nicht lesen kann.",
+    window_other_version: "Dieses Fenster und der Einrichtungsassistent haben verschiedene Versionen. Installieren Sie beide aus derselben \
+                           Veröffentlichung.",
+    window_elsewhere: "Wenn das wieder geschieht: In einem Terminal macht „umbra-agent setup“ dasselbe.",
+    window_close: "Schließen",
 };

@@ -150,4 +150,14 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     state_good: "good",
     state_warning: "warning",
     state_failed: "failed",
+
+    window_keys: "Tab or arrows: move · Enter: go on · Esc: back · F2: show or hide the key · Ctrl and plus or minus: larger or smaller",
+    window_stopped: "The setup has stopped",
+    window_ended: "The setup assistant ended by itself. What you entered is kept, except the key. Start it again; it goes on where it stopped.",
+    window_said: "The last thing it said: {sentence}",
+    window_not_started: "The setup assistant {program} can't be started: {sentence}",
+    window_unreadable: "The setup assistant said something that this window can't read.",
+    window_other_version: "This window and the setup assistant are of different versions. Install both from the same release.",
+    window_elsewhere: "If it stops again: in a terminal, “umbra-agent setup” does the same.",
+    window_close: "Close",
 };

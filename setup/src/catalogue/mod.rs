@@ -326,6 +326,25 @@ catalogue! {
     state_warning,
     /// Faces: state of a line.
     state_failed,
+
+    /// Window: what the keys do.
+    window_keys,
+    /// Window: heading once the assistant behind it has ended by itself.
+    window_stopped,
+    /// Window: the assistant ended by itself.
+    window_ended,
+    /// Window: what it said before that.
+    window_said,
+    /// Window: the assistant can't be started.
+    window_not_started,
+    /// Window: what the assistant says is no view.
+    window_unreadable,
+    /// Window: the assistant is of another version.
+    window_other_version,
+    /// Window: where else the setup can be had.
+    window_elsewhere,
+    /// Window: button.
+    window_close,
 }
 
 impl Catalogue {
