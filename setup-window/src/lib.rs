@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, WindowError> {
     let viewport = eframe::egui::ViewportBuilder::default()
         .with_title("Umbra")
         .with_app_id("umbra-setup")
-        .with_min_inner_size([480.0, 360.0])
+        .with_min_inner_size([640.0, 480.0])
         .with_inner_size([960.0, 720.0])
         .with_fullscreen(!arguments.windowed)
         .with_decorations(arguments.windowed);

@@ -7,6 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use umbra_setup_window::{Arguments, run};
 
+/// There is no display: `EX_UNAVAILABLE`, so that a service manager can tell it from a window that was closed.
+const UNAVAILABLE: u8 = 69;
+
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(code) => code,
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
             }
             // Where standard error is gone, nobody is there to be told.
             let _ = writeln!(std::io::stderr().lock(), "{text}");
-            ExitCode::FAILURE
+            ExitCode::from(UNAVAILABLE)
         }
     }
 }

@@ -66,35 +66,40 @@ pub(crate) fn notice(ui: &mut Ui, Notice { tone, text }: &Notice) {
 }
 
 /// One of several; the arrow keys choose, as everywhere.
-pub(crate) fn choice(
-    ui: &mut Ui,
-    id: &str,
-    label: &str,
-    options: &[Choice],
-    selected: Option<&str>,
-    greet: &mut bool,
-    inputs: &mut Vec<Input>,
-) {
-    if !label.is_empty() {
-        ui.label(RichText::new(label).color(look::palette(ui.theme()).quiet));
-    }
-    for choice in options {
-        let is_chosen = selected == Some(choice.id.as_str());
-        let response = option(ui, (id, &choice.id), choice, is_chosen);
-        if is_chosen && std::mem::take(greet) {
-            response.request_focus();
+pub(crate) struct Choosing<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) label: &'a str,
+    pub(crate) options: &'a [Choice],
+    pub(crate) selected: Option<&'a str>,
+}
+
+impl Choosing<'_> {
+    pub(crate) fn draw(
+        &self,
+        ui: &mut Ui,
+        moved_to: Option<Id>,
+        greet: &mut bool,
+        inputs: &mut Vec<Input>,
+    ) {
+        if !self.label.is_empty() {
+            ui.label(RichText::new(self.label).color(look::palette(ui.theme()).quiet));
         }
-        let by_arrow = response.gained_focus()
-            && ui.input(|input| {
-                [egui::Key::ArrowUp, egui::Key::ArrowDown]
-                    .iter()
-                    .any(|key| input.key_pressed(*key))
-            });
-        if (response.clicked() || by_arrow) && !is_chosen {
-            inputs.push(Input::Choose {
-                choice: id.to_owned(),
-                option: choice.id.clone(),
-            });
+        for choice in self.options {
+            let is_chosen = self.selected == Some(choice.id.as_str());
+            let response = option(ui, (self.id, &choice.id), choice, is_chosen);
+            if is_chosen && std::mem::take(greet) {
+                response.request_focus();
+            }
+            let is_moved_to = moved_to == Some(response.id);
+            if is_moved_to {
+                response.scroll_to_me(None);
+            }
+            if (response.clicked() || is_moved_to) && !is_chosen {
+                inputs.push(Input::Choose {
+                    choice: self.id.to_owned(),
+                    option: choice.id.clone(),
+                });
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One screen: a view drawn from top to bottom, and what the person did with it, with pointer or keyboard alone.
 
 use eframe::egui::{
-    self, Align, CentralPanel, CornerRadius, Event, Frame, Key, Label, Layout, Rect, RichText,
+    self, Align, CentralPanel, CornerRadius, Event, Frame, Id, Key, Label, Layout, Rect, RichText,
     ScrollArea, Stroke, StrokeKind, Ui, UiBuilder, Vec2,
 };
 use umbra_setup::text::fill;
@@ -16,6 +16,8 @@ const NARROW: f32 = 700.0;
 /// Above the card, and below it.
 const HEAD: f32 = 62.0;
 const HINTS: f32 = 40.0;
+/// Frames until a new screen has its sizes and its focus.
+const SETTLING: u8 = 4;
 
 /// What a screen keeps from one frame to the next.
 #[derive(Default)]
@@ -25,6 +27,12 @@ pub(crate) struct Screen {
     greet: bool,
     /// The view is new in this frame.
     is_news: bool,
+    /// For how many frames the beginning of a new screen is still to be in sight, although something further down gets the focus.
+    settling: u8,
+    /// An arrow key was pressed in the frame before: what it moves the focus to has it in this one.
+    arrow: bool,
+    /// What had the focus in the frame before.
+    focus: Option<Id>,
     /// How tall the buttons were. They are drawn after what stands above them, so that Tab reaches them after it.
     foot: f32,
 }
@@ -35,6 +43,7 @@ impl Screen {
         self.is_news = true;
         if self.typing.follow(view) {
             self.greet = true;
+            self.settling = SETTLING;
         }
     }
 
@@ -43,7 +52,33 @@ impl Screen {
         let mut inputs = Vec::new();
         let texts = Catalogue::of(view.language);
         let step = (view.number > 0).then_some((view.number, view.of));
-        let is_news = std::mem::take(&mut self.is_news);
+        let arrow = ui.input_mut(|input| {
+            // A key that is held down goes one step and no further.
+            input.events.retain(|event| {
+                !matches!(
+                    event,
+                    Event::Key {
+                        key: Key::Enter,
+                        repeat: true,
+                        ..
+                    }
+                )
+            });
+            input.key_pressed(Key::ArrowUp) || input.key_pressed(Key::ArrowDown)
+        });
+        let focus = ui.memory(|memory| memory.focused());
+        let by_arrow = std::mem::replace(&mut self.arrow, arrow) || arrow;
+        let manner = Manner {
+            texts,
+            // The first thing to type in goes before the first thing to choose from.
+            types: view
+                .items
+                .iter()
+                .any(|item| matches!(item, Item::Entry { .. })),
+            is_news: std::mem::take(&mut self.is_news),
+            moved_to: focus.filter(|now| by_arrow && self.focus != Some(*now)),
+        };
+        let is_settling = self.settling > 0;
         let (typing, mut greet) = (&mut self.typing, self.greet);
         let foot = frame(
             ui,
@@ -52,14 +87,13 @@ impl Screen {
             self.foot,
             &mut (&mut inputs, &mut greet),
             |ui, (inputs, greet)| {
+                let top = Rect::from_min_size(ui.cursor().min, Vec2::splat(1.0));
                 head(ui, view, texts);
-                // The first thing to type in goes before the first thing to choose from.
-                let types = view
-                    .items
-                    .iter()
-                    .any(|item| matches!(item, Item::Entry { .. }));
                 for item in &view.items {
-                    draw_item(ui, item, texts, typing, greet, types, is_news, inputs);
+                    draw_item(ui, item, &manner, typing, greet, inputs);
+                }
+                if is_settling {
+                    ui.scroll_to_rect(top, Some(Align::TOP));
                 }
             },
             |ui, (inputs, greet)| parts::actions(ui, &view.actions, greet, inputs),
@@ -69,6 +103,11 @@ impl Screen {
             ui.ctx().request_repaint();
         }
         self.greet = greet;
+        if is_settling {
+            self.settling -= 1;
+            ui.ctx().request_repaint();
+        }
+        self.focus = ui.memory(|memory| memory.focused());
         keys(ui, view, &mut inputs);
         inputs
     }
@@ -121,8 +160,8 @@ pub(crate) fn frame<S>(
         } else {
             Vec2::new(44.0, 30.0)
         };
-        let foot_height = foot_height.max(46.0);
-        let line = card.bottom() - pad.y.min(20.0) * 2.0 - foot_height;
+        let foot_height = foot_height.clamp(46.0, (card.height() / 2.0).max(46.0));
+        let line = (card.bottom() - pad.y.min(20.0) * 2.0 - foot_height).max(card.top() + pad.y);
         // The ring of what has the focus lies outside of it.
         let ring = 8.0;
         let inner = Rect::from_min_max(
@@ -217,18 +256,23 @@ fn head(ui: &mut Ui, view: &View, texts: &Catalogue) {
     ui.add_space(10.0);
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what an item is drawn with differs from kind to kind"
-)]
+/// How the items of a screen are drawn.
+struct Manner {
+    texts: &'static Catalogue,
+    /// There is something to type in.
+    types: bool,
+    /// The view is new in this frame.
+    is_news: bool,
+    /// What an arrow key has just moved the focus to.
+    moved_to: Option<Id>,
+}
+
 fn draw_item(
     ui: &mut Ui,
     item: &Item,
-    texts: &Catalogue,
+    manner: &Manner,
     typing: &mut Typing,
     greet: &mut bool,
-    types: bool,
-    is_news: bool,
     inputs: &mut Vec<Input>,
 ) {
     match item {
@@ -239,8 +283,14 @@ fn draw_item(
             selected,
         } => {
             let mut no = false;
-            let greet = if types { &mut no } else { greet };
-            parts::choice(ui, id, label, options, selected.as_deref(), greet, inputs);
+            let choice = parts::Choosing {
+                id,
+                label,
+                options,
+                selected: selected.as_deref(),
+            };
+            let greet = if manner.types { &mut no } else { greet };
+            choice.draw(ui, manner.moved_to, greet, inputs);
             ui.add_space(8.0);
         }
         Item::Entry {
@@ -259,7 +309,7 @@ fn draw_item(
                 revealed: *revealed,
             };
             if let Some(line) = typing.line(id) {
-                entry.draw(ui, line, texts, greet, inputs);
+                entry.draw(ui, line, manner.texts, greet, inputs);
             }
             ui.add_space(6.0);
         }
@@ -268,14 +318,15 @@ fn draw_item(
             state,
             sentence,
             ..
-        } => parts::progress(ui, label, *state, sentence, texts, is_news),
+        } => {
+            parts::progress(ui, label, *state, sentence, manner.texts, manner.is_news);
+        }
         Item::Fact { label, value } => parts::fact(ui, label, value),
     }
 }
 
 /// Enter presses the default action, unless something that has the focus took it; Esc goes back; F2 shows and hides.
 fn keys(ui: &Ui, view: &View, inputs: &mut Vec<Input>) {
-    // A key that is held down goes one step and no further.
     let pressed = |key: Key| {
         ui.input(|input| {
             input.events.iter().any(|event| {
@@ -322,3 +373,6 @@ fn keys(ui: &Ui, view: &View, inputs: &mut Vec<Input>) {
         inputs.extend(secret);
     }
 }
+
+#[cfg(test)]
+mod tests;
