@@ -154,6 +154,16 @@ impl Paths {
     pub fn network_adapters(&self) -> PathBuf {
         self.below("sys/class/net")
     }
+
+    /// The kernel's list of block devices by number.
+    pub fn block_devices(&self) -> PathBuf {
+        self.below("sys/dev/block")
+    }
+
+    /// The kernel's list of what is mounted.
+    pub fn mounts(&self) -> PathBuf {
+        self.below("proc/self/mountinfo")
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +195,8 @@ mod tests {
             paths.run(),
             paths.socket(),
             paths.network_adapters(),
+            paths.block_devices(),
+            paths.mounts(),
         ] {
             assert!(path.starts_with("/tmp/device"), "{path:?}");
         }

@@ -122,6 +122,10 @@ pub struct Device {
     /// or an administrator has said that it is none.
     #[serde(default)]
     pub clone_suspected_at: Option<i64>,
+    /// Since when a copy of this device is refused, which still has a key that a new one replaced; nothing once an administrator
+    /// has said that it is none.
+    #[serde(default)]
+    pub copy_refused_at: Option<i64>,
     /// Revision of the settings that the device has applied, and the newest.
     pub settings_applied: u64,
     /// Revision of the newest settings.

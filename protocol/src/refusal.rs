@@ -205,10 +205,15 @@ pub fn clip(sentence: String) -> String {
     clean
 }
 
-/// Control characters and those that turn the direction of text: they could forge a log line or a prompt.
+/// Control characters, those that turn the direction of text or begin a line, and those that nobody sees: they could forge a log
+/// line, a prompt or a name.
 fn unprintable(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
@@ -244,5 +249,11 @@ mod tests {
         let refusal = Refusal::new(RefusalCode::Busy, long);
         assert!(refusal.sentence.len() <= crate::limits::SENTENCE);
         assert_eq!(clip("a\u{1b}[2Jb\nc\u{202e}d".into()), "a [2Jb c d");
+        assert_eq!(
+            clip("a\u{61c}b\u{feff}c\u{e0041}d\u{200b}e\u{9b}f\u{0}g".into()),
+            "a b c d e f g"
+        );
+        // Joiners belong to the scripts that need them.
+        assert_eq!(clip("क्\u{200d}ष".into()), "क्\u{200d}ष");
     }
 }

@@ -3,7 +3,7 @@
 //! scenario has a network of its own for them.
 
 mod blindness;
-mod broken_proxies;
+pub(crate) mod broken_proxies;
 mod evil;
 mod inspection;
 mod moving_names;

@@ -81,7 +81,7 @@ async fn of_two_machines_with_one_key_one_gets_a_new_key_and_the_other_is_told_w
             ensure!(lines.len() == 1, "{action}: {lines:?}");
         }
         let list = printed(scratch, &console, &["devices"]).await?;
-        ensure!(!list.contains("cloned"), "{list}");
+        ensure!(!list.contains("CLONED"), "{list}");
 
         // What it was told to do helps.
         twin.kill();

@@ -55,7 +55,7 @@ async fn identity(device: &Device<'_>) -> anyhow::Result<String> {
 }
 
 /// The agent's command line, run by another program: `strace`, `nsenter`, `setpriv`.
-async fn agent_under(
+pub(crate) async fn agent_under(
     scratch: &Scratch,
     wrapper: &[&str],
     root: &Path,

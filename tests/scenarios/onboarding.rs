@@ -2,5 +2,8 @@
 
 mod assistant;
 mod discovery;
+mod doctor;
+mod hostile_names;
+mod identity;
 mod terminal;
 mod unattended;

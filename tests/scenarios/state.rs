@@ -128,7 +128,7 @@ async fn a_disk_that_takes_nothing_is_told_and_costs_nothing_that_was_there() {
 }
 
 /// The library that lets a program live at another time.
-fn libfaketime() -> anyhow::Result<String> {
+pub(crate) fn libfaketime() -> anyhow::Result<String> {
     let places = [
         "/usr/lib/x86_64-linux-gnu/faketime",
         "/usr/lib/aarch64-linux-gnu/faketime",

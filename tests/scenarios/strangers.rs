@@ -1,7 +1,7 @@
 //! Crowds, noise and lies at the two ports of the product: port 5900 of a device and the server's. Strangers are told
 //! nothing, cost a bounded amount for a bounded time, and whoever has business there is served meanwhile.
 
-mod control_link;
+pub(crate) mod control_link;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const MORE_MEMORY: u64 = 16 * 1024;
 /// How long a stranger may stay at most; the programs' own limits are well below.
 const SHOWN_OUT: Duration = Duration::from_secs(40);
 
-fn resident(program: Option<&mut Program>) -> anyhow::Result<u64> {
+pub(crate) fn resident(program: Option<&mut Program>) -> anyhow::Result<u64> {
     program
         .and_then(|program| program.resident_kib())
         .context("the program is gone")
@@ -41,7 +41,7 @@ fn sockets(program: Option<&mut Program>) -> anyhow::Result<usize> {
         .context("the program is gone")
 }
 
-fn bounded(before: u64, now: u64) -> anyhow::Result<()> {
+pub(crate) fn bounded(before: u64, now: u64) -> anyhow::Result<()> {
     ensure!(
         now < before + MORE_MEMORY,
         "{before} KiB became {now} KiB of memory"

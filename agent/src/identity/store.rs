@@ -243,7 +243,8 @@ impl<'a> Store<'a> {
         DeviceIdentity::new(key, certificate, &unit_id)
     }
 
-    /// The unit ID: the one that was chosen once, else the one in the certificate, else chosen now. It is kept, so that a dock or
+    /// The unit ID: the one that was chosen once, else the one in the certificate, else chosen now: the serial
+    /// number of the stick that the system runs from, else an adapter's address, else from the key. It is kept, so that a dock or
     /// another network adapter never changes it.
     fn unit_id(
         &self,
@@ -261,7 +262,11 @@ impl<'a> Store<'a> {
             Some(OnDisk::Absent | OnDisk::Unreadable) | None => None,
         };
         let known = certified.is_some();
-        let unit_id = match certified.or_else(|| choose_unit_id(&os.adapters())) {
+        let stick = || os.stick().and_then(|serial| serial.parse().ok());
+        let chosen = certified
+            .or_else(stick)
+            .or_else(|| choose_unit_id(&os.adapters()));
+        let unit_id = match chosen {
             Some(unit_id) => unit_id,
             None => fallback_unit_id(key)?,
         };
@@ -275,7 +280,7 @@ impl<'a> Store<'a> {
     }
 }
 
-/// For a machine without a network adapter of its own: from its key.
+/// For a machine without a network adapter of its own that does not run from a stick: from its key.
 fn fallback_unit_id(key: &Key) -> Result<UnitId, IdentityError> {
     let digits: String = key.device_id().to_string().chars().take(12).collect();
     format!("K{digits}")

@@ -311,6 +311,17 @@ fn an_identity_on_a_read_only_disk_is_used_as_it_is() {
 }
 
 #[test]
+fn a_system_on_a_stick_is_labelled_by_the_stick_and_not_by_the_machine_around_it() {
+    let mut device = Device::new();
+    device.os.stick = Some("4C530001230919101234".into());
+    assert_eq!(device.made().unit_id().as_str(), "4C530001230919101234");
+    // A number that is no label is left aside.
+    let mut odd = Device::new();
+    odd.os.stick = Some("a b".into());
+    assert_eq!(odd.made().unit_id().as_str(), "00E0C5A1B2C3");
+}
+
+#[test]
 fn a_machine_without_an_adapter_is_labelled_by_its_key() {
     let mut device = Device::new();
     device.os.adapters.clear();

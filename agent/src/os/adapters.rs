@@ -1,5 +1,5 @@
 //! Which network adapter lends its MAC address to the unit ID. Virtual adapters, tunnels and addresses that were made up never
-//! do; a dock or stick on USB does only where the machine has nothing of its own.
+//! do, nor does what can be pulled out (a dock); other adapters on USB do only where the machine has nothing of its own.
 
 use umbra_protocol::UnitId;
 

@@ -10,6 +10,8 @@ use super::{Adapter, Bus, Os, OsError};
 pub struct Fake {
     /// What [`Os::adapters`] answers.
     pub adapters: Vec<Adapter>,
+    /// What [`Os::stick`] answers.
+    pub stick: Option<String>,
     /// What [`Os::host_name`] answers.
     pub host_name: String,
     /// What [`Os::addresses`] answers.
@@ -31,6 +33,7 @@ impl Default for Fake {
                 wireless: false,
                 permanent: true,
             }],
+            stick: None,
             host_name: "till-4".into(),
             addresses: vec![IpAddr::from([127, 0, 0, 1])],
             boot_id: "first-boot".into(),
@@ -65,6 +68,9 @@ impl Fake {
 impl Os for Fake {
     fn adapters(&self) -> Vec<Adapter> {
         self.adapters.clone()
+    }
+    fn stick(&self) -> Option<String> {
+        self.stick.clone()
     }
     fn host_name(&self) -> String {
         self.host_name.clone()

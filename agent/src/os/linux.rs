@@ -45,6 +45,10 @@ impl Os for Linux {
             .collect()
     }
 
+    fn stick(&self) -> Option<String> {
+        super::medium::serial(&self.paths)
+    }
+
     fn host_name(&self) -> String {
         nix::unistd::gethostname()
             .ok()

@@ -4,6 +4,7 @@
 mod adapters;
 pub mod fake;
 pub mod linux;
+mod medium;
 
 use std::net::IpAddr;
 
@@ -13,6 +14,8 @@ pub use adapters::{Adapter, Bus, choose_unit_id};
 pub trait Os: Send + Sync + std::fmt::Debug {
     /// Network adapters of the machine, virtual ones included.
     fn adapters(&self) -> Vec<Adapter>;
+    /// The serial number of the USB stick that the system runs from, as a label; nothing where it runs from another disk.
+    fn stick(&self) -> Option<String>;
     /// The host name; `localhost` where there is none.
     fn host_name(&self) -> String;
     /// Name and version of the operating system, for people.

@@ -20,10 +20,28 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// A JSON document that means the same and moves no cursor either: JSON itself escapes less than a terminal obeys.
+pub fn printable_json(document: &str) -> String {
+    let mut shown = String::with_capacity(document.len());
+    for c in document.chars() {
+        // Outside of texts, documents hold nothing of this but line feeds.
+        if c == '\n' || is_shown(c) {
+            shown.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    shown
+}
+
 fn is_shown(c: char) -> bool {
     let turns = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let breaks = matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
-    !c.is_control() && !turns && !breaks
+    let breaks = matches!(c, '\u{2028}' | '\u{2029}');
+    // Nobody sees these: two names that differ only in them would look alike.
+    let hides = matches!(c, '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    !c.is_control() && !turns && !breaks && !hides
 }
 
 /// How many columns of a terminal the text takes.
@@ -276,6 +294,22 @@ mod tests {
             "a\\u{1b}[2Jb\\r\\nc\\u{202e}d"
         );
         assert_eq!(printable("Zähler 5 €"), "Zähler 5 €");
+        assert_eq!(
+            printable("a\u{61c}b\u{feff}c\u{e0041}d\u{200b}"),
+            "a\\u{61c}b\\u{feff}c\\u{e0041}d\\u{200b}"
+        );
+    }
+
+    #[test]
+    fn a_document_means_the_same_and_moves_no_cursor() {
+        let name = "Zähler\u{7f}\u{9b}2J\u{202e}\u{e0041}\n端末";
+        let document = serde_json::json!({ name: [name] });
+        let written = serde_json::to_string_pretty(&document).expect("written");
+        let shown = printable_json(&written);
+        assert!(shown.contains("\\u009b2J\\u202e\\udb40\\udc41"), "{shown}");
+        assert!(shown.chars().all(|c| c == '\n' || is_shown(c)), "{shown}");
+        let read: serde_json::Value = serde_json::from_str(&shown).expect("read");
+        assert_eq!(read, document);
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub struct ImportArgs {
     /// taken on again.
     #[arg(long)]
     pub replace_root: bool,
+    /// Print the checks as JSON, for scripts.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with accounts.

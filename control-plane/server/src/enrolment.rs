@@ -151,7 +151,11 @@ async fn file(
         audit::append(tx, now, line().detail("the same answer again")).await?;
         return Ok(Filing::Filed(row));
     }
-    if let Some(refusal) = key_refusal(tx, &key, facts).await? {
+    let refusal = match key_refusal(tx, &key, facts).await? {
+        Some(refusal) => Some(refusal),
+        None => removed_refusal(tx, &key, standing, certificate, facts).await?,
+    };
+    if let Some(refusal) = refusal {
         let line = line()
             .refused(refusal.code)
             .detail(format!("key {} from {}", key.id, binding.peer));
@@ -252,6 +256,30 @@ async fn key_refusal(
         }
     }
     Ok(None)
+}
+
+/// Why this key does not bring back a device that was removed: a key of many uses that still lies in its image would do so at its
+/// next start.
+async fn removed_refusal(
+    tx: &mut SqliteConnection,
+    key: &KeyInfo,
+    standing: Standing,
+    certificate: &DeviceCertificate,
+    facts: &DeviceFacts,
+) -> Result<Option<Refusal>, StoreError> {
+    let is_on_file = match standing {
+        Standing::Current(_) | Standing::Proposed(_) => true,
+        Standing::Removed | Standing::Unknown => false,
+    };
+    if is_on_file
+        || !keys::used_before_removal(tx, key.id, certificate.fingerprint, &facts.unit_id).await?
+    {
+        return Ok(None);
+    }
+    Ok(Some(Refusal::new(
+        RefusalCode::DeviceRemoved,
+        "An administrator removed this device, and this key had taken it on before: ask the administrator for a new key.",
+    )))
 }
 
 /// Somebody presents another certificate than that on file: noted for the administrator, refused to the device. Says

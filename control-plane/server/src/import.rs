@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use umbra_carrier::diagnosis::{Expectation, Verdict, diagnose};
+use serde_json::{Value, json};
+use umbra_carrier::diagnosis::{self, Check, Expectation, Finding, Verdict, diagnose};
 use umbra_carrier::tls::{IdentityError, TlsIdentity};
 use umbra_carrier::x509::CertificateFacts;
 use umbra_protocol::Fingerprint;
@@ -66,40 +67,25 @@ pub struct Import<'a> {
     pub replace_root: bool,
 }
 
-/// Checks the chain and puts it in the place of the present one. Returns the root's fingerprint and the warnings.
+/// Checks the chain and puts it in the place of the present one. Returns the root's fingerprint and what went wrong without
+/// being in the way. All that was looked at is told to `tell`, also where the chain is refused for it.
 pub fn import(
     files: &CaFiles,
     import: &Import<'_>,
     now: i64,
-) -> Result<(Fingerprint, Vec<String>), ImportError> {
+    tell: &mut dyn FnMut(&[Finding]),
+) -> Imported {
     let chain = files::read(&import.chain)?;
     let key = files::read(&import.key)?;
     let identity = TlsIdentity::from_pem(&chain, &key)?;
-    let mut reasons = Vec::new();
+    let findings = examine(&identity, import.hosts, now);
+    tell(&findings);
     let mut warnings = Vec::new();
-    let nowhere = [None];
-    let somewhere: Vec<Option<&str>> = import.hosts.iter().map(|h| Some(h.as_str())).collect();
-    let hosts = if somewhere.is_empty() {
-        &nowhere[..]
-    } else {
-        &somewhere
-    };
-    for host in hosts {
-        let expectation = Expectation {
-            host: *host,
-            root_fingerprint: None,
-            now: Some(now),
-        };
-        for finding in diagnose(identity.chain(), &expectation) {
-            let sentence = format!("{}. {}", finding.sentence, finding.advice);
-            let list = match finding.verdict {
-                Verdict::Pass => continue,
-                Verdict::Warn => &mut warnings,
-                Verdict::Fail => &mut reasons,
-            };
-            if !list.contains(&sentence) {
-                list.push(sentence);
-            }
+    let mut reasons: Vec<String> = Vec::new();
+    for finding in &findings {
+        let sentence = format!("{}. {}", finding.sentence, finding.advice);
+        if finding.verdict == Verdict::Fail && !reasons.contains(&sentence) {
+            reasons.push(sentence);
         }
     }
     if !reasons.is_empty() {
@@ -151,6 +137,108 @@ pub fn import(
     Ok((new, warnings))
 }
 
+/// What became of an import.
+pub type Imported = Result<(Fingerprint, Vec<String>), ImportError>;
+
+/// The whole list for a person: every check there is, also those for which there was nothing to look at.
+pub fn as_text(findings: &[Finding]) -> String {
+    let mut text = diagnosis::report(findings);
+    for (check, why) in skipped(findings) {
+        text.push_str(&format!("{:>4}  {:<19}  {why}\n", "--", check.id()));
+    }
+    text
+}
+
+/// The same for a program, with what became of the import; docs/diagnosis.md describes the members.
+pub fn as_json(findings: &[Finding], imported: &Imported) -> String {
+    let mut checks: Vec<Value> = findings.iter().map(diagnosis::to_json).collect();
+    checks.extend(
+        skipped(findings).map(
+            |(check, why)| json!({"check": check.id(), "verdict": "skipped", "sentence": why}),
+        ),
+    );
+    let (root, warnings, reason) = match imported {
+        Ok((root, warnings)) => (Some(root.to_string()), warnings.clone(), None),
+        Err(error) => (
+            None,
+            Vec::new(),
+            Some(umbra_carrier::causes::clause_of(error)),
+        ),
+    };
+    let document = json!({
+        "imported": imported.is_ok(),
+        "root_fingerprint": root,
+        "reason": reason,
+        "warnings": warnings,
+        "checks": checks,
+    });
+    format!("{document:#}")
+}
+
+/// The checks that found nothing to look at.
+fn skipped(findings: &[Finding]) -> impl Iterator<Item = (Check, &'static str)> {
+    Check::ALL
+        .into_iter()
+        .filter(|check| !findings.iter().any(|finding| finding.check == *check))
+        .map(|check| (check, why_skipped(check)))
+}
+
+fn why_skipped(check: Check) -> &'static str {
+    match check {
+        Check::RootFingerprint => "not compared: this chain says itself which root is meant",
+        Check::Host => "not compared: no name was given (--host)",
+        Check::ChainLength
+        | Check::Readable
+        | Check::ChainOrder
+        | Check::ChainComplete
+        | Check::Unrelated
+        | Check::Clock
+        | Check::CaFlag
+        | Check::KeyUsage
+        | Check::PathLength
+        | Check::EndCertificate
+        | Check::DistinctNames
+        | Check::Version
+        | Check::CriticalExtensions
+        | Check::Signature
+        | Check::SignatureAlgorithm
+        | Check::PublicKey
+        | Check::Validity
+        | Check::Lifetime
+        | Check::Purpose
+        | Check::AlternativeNames
+        | Check::NameConstraints
+        | Check::Verification => {
+            "not looked at: nothing in this chain is concerned, or what comes before it failed"
+        }
+    }
+}
+
+/// Every check, and those that depend on a name for each name.
+fn examine(identity: &TlsIdentity, hosts: &[String], now: i64) -> Vec<Finding> {
+    let nowhere = [None];
+    let somewhere: Vec<Option<&str>> = hosts.iter().map(|host| Some(host.as_str())).collect();
+    let hosts = if somewhere.is_empty() {
+        &nowhere[..]
+    } else {
+        &somewhere
+    };
+    let mut all: Vec<Finding> = Vec::new();
+    for host in hosts {
+        let expectation = Expectation {
+            host: *host,
+            root_fingerprint: None,
+            now: Some(now),
+        };
+        for finding in diagnose(identity.chain(), &expectation) {
+            if !all.contains(&finding) {
+                all.push(finding);
+            }
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -195,7 +283,22 @@ mod tests {
                 devices,
                 replace_root: false,
             };
-            import(&self.files, &wanted, NOW).map(|(fingerprint, _)| fingerprint)
+            let mut told = Vec::new();
+            let imported = import(&self.files, &wanted, NOW, &mut |findings| {
+                told = findings.to_vec();
+            });
+            if let Err(ImportError::Refused(reasons)) = &imported {
+                // Whoever reads the list finds every reason in it.
+                for reason in reasons {
+                    assert!(
+                        told.iter()
+                            .any(|finding| reason.starts_with(&finding.sentence)),
+                        "{reason}"
+                    );
+                }
+            }
+            assert!(told.len() > 10 || imported.is_err(), "{told:?}");
+            imported.map(|(fingerprint, _)| fingerprint)
         }
     }
 
@@ -244,6 +347,47 @@ mod tests {
             authority.root_pem.replace("\r\n", "\n").trim(),
             root.replace("\r\n", "\n").trim()
         );
+    }
+
+    #[test]
+    fn every_check_there_is_stands_in_the_list_once_or_more_and_says_what_became_of_it() {
+        let (end, root, key) = chain(|_, _| ());
+        let (bad_end, bad_root, bad_key) = chain(|root, _| root.is_ca = IsCa::ExplicitNoCa);
+        for (pem, key, good) in [
+            (end + &root, key, true),
+            (bad_end + &bad_root, bad_key, false),
+        ] {
+            let identity = TlsIdentity::from_pem(&pem, &key).expect("a pair");
+            let findings = examine(&identity, &["server.example.com".to_owned()], NOW);
+            let text = as_text(&findings);
+            let imported = if good {
+                Ok((Fingerprint::from_bytes([1; 32]), vec!["odd".to_owned()]))
+            } else {
+                Err(ImportError::Refused(vec!["no CA".to_owned()]))
+            };
+            let json: Value = serde_json::from_str(&as_json(&findings, &imported)).expect("JSON");
+            for check in Check::ALL {
+                let id = check.id();
+                let line = text
+                    .lines()
+                    .find(|line| line.split_whitespace().nth(1) == Some(id));
+                assert!(line.is_some_and(|line| line.len() > 30), "{id}: {text}");
+                let listed = json["checks"].as_array().expect("checks");
+                assert!(
+                    listed.iter().any(|one| one["check"] == id
+                        && one["sentence"].as_str().is_some_and(|said| said.len() > 10)),
+                    "{id}: {json}"
+                );
+            }
+            assert_eq!(text.contains("FAIL  ca-flag"), !good, "{text}");
+            assert_eq!(json["imported"], good);
+            assert_eq!(json["root_fingerprint"].is_string(), good);
+            assert_eq!(json["reason"].is_null(), good, "{json}");
+            assert_eq!(
+                json["warnings"].as_array().map(Vec::len),
+                Some(usize::from(good))
+            );
+        }
     }
 
     #[test]

@@ -309,11 +309,27 @@ pub async fn import_chain(args: ImportArgs, out: &mut (impl Write + Send)) -> Re
         devices: devices::list(&mut tx, "").await?.len(),
         replace_root: args.replace_root,
     };
-    let (fingerprint, warnings) = import::import(&folder.certificates(), &wanted, clock.now())?;
-    let line = Line::new(Actor::Server, "server.chain_imported", fingerprint);
-    audit::append(&mut tx, clock.now(), line).await?;
-    tx.commit().await.map_err(StoreError::from)?;
+    let mut findings = Vec::new();
+    let imported = import::import(&folder.certificates(), &wanted, clock.now(), &mut |all| {
+        findings = all.to_vec();
+    });
+    if let Ok((fingerprint, _)) = &imported {
+        let line = Line::new(Actor::Server, "server.chain_imported", fingerprint);
+        audit::append(&mut tx, clock.now(), line).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+    } else {
+        // The store waits for it.
+        drop(tx);
+    }
     store.close().await;
+    if args.json {
+        say(out, &import::as_json(&findings, &imported))?;
+        return imported.map(|_| ()).map_err(RunError::from);
+    }
+    if !findings.is_empty() {
+        say(out, import::as_text(&findings).trim_end())?;
+    }
+    let (fingerprint, warnings) = imported?;
     for warning in warnings {
         say(out, &format!("warning: {warning}"))?;
     }

@@ -167,6 +167,32 @@ async fn whoever_proves_a_key_is_told_why_it_does_not_open_the_door() {
 }
 
 #[tokio::test]
+async fn a_key_of_many_uses_does_not_bring_back_a_device_that_was_removed_and_another_key_does() {
+    let site = Site::new().await;
+    let api = site.api().await;
+    let mass = api.key(json!({ "kind": "mass" })).await;
+    let device = Device::new("M1");
+    device.enrol(&site, &mass).await.expect("taken on");
+    let (status, _) = api.ask("DELETE", "/devices/M1", None).await;
+    assert_eq!(status.as_u16(), 204);
+    // Neither as it was, nor installed anew.
+    for again in [&device, &Device::new("M1")] {
+        let refusal = again.enrol(&site, &mass).await.expect_err("refused");
+        assert_eq!(refusal.code, RefusalCode::DeviceRemoved);
+        assert!(refusal.sentence.contains("new key"), "{refusal:?}");
+    }
+    assert_eq!(api.get("/devices").await, json!([]));
+    Device::new("M2")
+        .enrol(&site, &mass)
+        .await
+        .expect("others are taken on");
+    let other = api.key(json!({ "kind": "mass" })).await;
+    device.enrol(&site, &other).await.expect("a new key");
+    // Its disk forgot the answer, and it has both keys: it is on file now.
+    device.enrol(&site, &mass).await.expect("on file");
+}
+
+#[tokio::test]
 async fn a_disabled_key_opens_no_door_until_it_is_enabled_again() {
     let site = Site::new().await;
     let api = site.api().await;

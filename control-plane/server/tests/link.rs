@@ -286,6 +286,50 @@ async fn a_device_cannot_propose_the_key_of_another() {
 }
 
 #[tokio::test]
+async fn a_removed_device_is_told_so_with_each_certificate_that_it_has_had_and_once_on_record() {
+    let site = Site::new().await;
+    let api = site.api().await;
+    let (device, mut link) = site.linked_device("A1").await;
+    let key = KeyPair::generate().expect("a key");
+    let (identity, pem) = device_certificate("A1", &key);
+    let message = possession_message(device.identity.certificate(), identity.certificate());
+    link.say(CertificateProposed {
+        certificate: pem,
+        proof: umbra_protocol::ids::to_hex(&key.sign(&message).expect("signed")),
+    })
+    .await;
+    assert!(matches!(link.hear().await, FromServer::CertificateFiled(_)));
+    // It goes away before it uses the new certificate, and is removed meanwhile.
+    drop(link);
+    let (status, _) = api.ask("DELETE", "/devices/A1", None).await;
+    assert_eq!(status.as_u16(), 204);
+    let next = Device {
+        facts: device.facts.clone(),
+        identity,
+        settings_revision: 0,
+        run: None,
+    };
+    for _ in 0..3 {
+        for device in [&device, &next] {
+            let refusal = device.link(&site).await.err().expect("refused");
+            assert_eq!(refusal.code, RefusalCode::DeviceRemoved, "{refusal:?}");
+            assert!(refusal.sentence.contains("first-authentication key"));
+        }
+    }
+    assert_eq!(api.get("/devices").await, json!([]));
+    let told = api.audit().await;
+    let told = told
+        .iter()
+        .filter(|line| line.0 == "device.removed_refused" && line.1 == "device_removed");
+    assert_eq!(told.count(), 2, "once for each certificate");
+    let key = api.key(json!({})).await;
+    next.enrol(&site, &key).await.expect("taken on again");
+    next.link(&site).await.expect("welcomed");
+    let refusal = device.link(&site).await.err().expect("refused");
+    assert_eq!(refusal.code, RefusalCode::DeviceRemoved, "{refusal:?}");
+}
+
+#[tokio::test]
 async fn a_device_that_leaves_is_unknown_and_one_that_was_removed_is_told_so() {
     let site = Site::new().await;
     let (device, mut link) = site.linked_device("A1").await;
@@ -572,12 +616,19 @@ async fn two_machines_with_one_key_are_told_once_and_have_their_key_replaced() {
         );
     }
     let shown = api.get("/devices/A1").await;
+    assert!(shown["copy_refused_at"].as_i64().is_some(), "{shown}");
     assert!(
         shown["conflicting_certificate"].is_null(),
         "nobody is offered to accept the replaced key: {shown}"
     );
     assert_eq!(said(&api.audit().await, "device.copy_refused"), 1);
     assert!(link.is_quiet().await, "the re-keyed one keeps its link");
+    // An administrator says that it is mended; it is not, and is marked again.
+    let (_, shown) = api.ask("DELETE", "/devices/A1/clone-suspicion", None).await;
+    assert!(shown["copy_refused_at"].is_null(), "{shown}");
+    device.link(&site).await.err().expect("refused");
+    let shown = api.get("/devices/A1").await;
+    assert!(shown["copy_refused_at"].as_i64().is_some(), "marked again");
 }
 
 #[tokio::test]

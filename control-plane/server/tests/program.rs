@@ -237,6 +237,29 @@ fn the_fingerprint_is_printed_in_parts_and_a_wrong_chain_is_refused_with_its_rea
         complained(&refused).contains("doesn't belong"),
         "{refused:?}"
     );
+    // Every check is listed, the good ones too.
+    std::fs::write(&key_file, key.serialize_pem()).expect("written");
+    let refused = run(&arguments, &state, "");
+    let list = String::from_utf8_lossy(&refused.stdout);
+    assert!(
+        list.contains("FAIL  chain-complete") && list.contains("  ok  public-key"),
+        "{refused:?}"
+    );
+    assert!(
+        complained(&refused).contains("signed by itself"),
+        "{refused:?}"
+    );
+    let for_scripts = [&arguments[..], &["--json"]].concat();
+    let refused = run(&for_scripts, &state, "");
+    assert!(!refused.status.success(), "{refused:?}");
+    let document: serde_json::Value = serde_json::from_slice(&refused.stdout).expect("JSON");
+    assert!(
+        document["imported"] == false
+            && document["checks"]
+                .as_array()
+                .is_some_and(|all| all.len() >= 24),
+        "{document:#}"
+    );
     assert_eq!(said(&run(&["fingerprint"], &state, "")), before);
 }
 

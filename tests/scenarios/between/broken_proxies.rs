@@ -15,13 +15,13 @@ use umbra_tests::scratch::scenario;
 use super::site::{HOST, Site, cause, wait_for_code};
 
 /// Reads one request and gives always the same answer; then hangs up.
-struct Parrot {
-    address: SocketAddr,
+pub(crate) struct Parrot {
+    pub(crate) address: SocketAddr,
     task: AbortHandle,
 }
 
 impl Parrot {
-    async fn start(answer: &'static [u8]) -> anyhow::Result<Self> {
+    pub(crate) async fn start(answer: &'static [u8]) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {

@@ -26,10 +26,10 @@ use super::{SHOWN_OUT, bounded, heard, resident};
 const BEFORE_WELCOME: u32 = 16 * 1024;
 const AFTER_WELCOME: u32 = 256 * 1024;
 
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(crate) type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 /// A certificate that no server has on file.
-fn unknown() -> anyhow::Result<Identity> {
+pub(crate) fn unknown() -> anyhow::Result<Identity> {
     let made = rcgen::generate_simple_self_signed(["STRANGER".to_owned()])?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     Ok((made.cert.der().clone(), key.into()))
@@ -54,10 +54,13 @@ fn root_below(folder: &Path) -> anyhow::Result<CertificateDer<'static>> {
 }
 
 /// A control link spoken by hand.
-struct Link(TlsStream<TcpStream>);
+pub(crate) struct Link(TlsStream<TcpStream>);
 
 impl Link {
-    async fn dial(server: &Server<'_>, identity: Option<Identity>) -> anyhow::Result<Self> {
+    pub(crate) async fn dial(
+        server: &Server<'_>,
+        identity: Option<Identity>,
+    ) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(root_below(server.state())?)?;
         let config =
@@ -79,18 +82,24 @@ impl Link {
         Ok(Self(timeout(PATIENCE, connecting).await??))
     }
 
+    /// What binds words to this connection.
+    pub(crate) fn exporter(&self, label: &[u8]) -> anyhow::Result<[u8; 32]> {
+        let tls = self.0.get_ref().1;
+        Ok(tls.export_keying_material([0; 32], label, None)?)
+    }
+
     /// Sends a frame that announces another length than it has.
-    async fn announce(&mut self, length: u32, body: &[u8]) -> anyhow::Result<()> {
+    pub(crate) async fn announce(&mut self, length: u32, body: &[u8]) -> anyhow::Result<()> {
         self.0.write_all(&length.to_be_bytes()).await?;
         self.0.write_all(body).await?;
         Ok(self.0.flush().await?)
     }
 
-    async fn say(&mut self, body: &[u8]) -> anyhow::Result<()> {
+    pub(crate) async fn say(&mut self, body: &[u8]) -> anyhow::Result<()> {
         self.announce(u32::try_from(body.len())?, body).await
     }
 
-    async fn hear(&mut self) -> anyhow::Result<Value> {
+    pub(crate) async fn hear(&mut self) -> anyhow::Result<Value> {
         let reading = async {
             let length = self.0.read_u32().await?;
             ensure!(length <= AFTER_WELCOME, "a frame of {length} bytes");
@@ -104,7 +113,7 @@ impl Link {
     }
 
     /// The next message is a refusal with this code and a sentence.
-    async fn is_refused(&mut self, code: &str) -> anyhow::Result<()> {
+    pub(crate) async fn is_refused(&mut self, code: &str) -> anyhow::Result<()> {
         let said = self.hear().await?;
         let text = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
         ensure!(
@@ -119,7 +128,7 @@ impl Link {
     }
 
     /// The server ends the connection without another word.
-    async fn ends(self) -> anyhow::Result<()> {
+    pub(crate) async fn ends(self) -> anyhow::Result<()> {
         let rest = heard(self.0).await?;
         ensure!(rest.is_empty(), "{} bytes followed", rest.len());
         Ok(())

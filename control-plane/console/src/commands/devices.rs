@@ -132,7 +132,41 @@ async fn list(call: &mut Call<'_, '_>, query: Option<&str>) -> Result<(), Failur
         };
         return call.write(|out| writeln!(out, "{sentence}"));
     }
-    call.write(|out| table.write(out))
+    let advice: Vec<String> = reply.value.iter().flat_map(advice).collect();
+    call.write(|out| {
+        table.write(out)?;
+        if !advice.is_empty() {
+            writeln!(out)?;
+        }
+        for line in &advice {
+            writeln!(out, "{}", text::printable(line))?;
+        }
+        Ok(())
+    })
+}
+
+/// What an administrator has to decide about a device, and how.
+fn advice(device: &Device) -> Vec<String> {
+    let (name, unit) = (&device.name, &device.unit_id);
+    let mut advice = Vec::new();
+    if device.conflicting_certificate.is_some() {
+        advice.push(format!(
+            "{name}: one replacement waits for you. If the device was re-imaged: umbra devices accept-certificate {unit}; if not, \
+             somebody poses as it."
+        ));
+    }
+    if device.clone_suspected_at.is_some() {
+        advice.push(format!(
+            "{name}: its disk was copied. The machine that comes next gets a new key by itself (if it did not: umbra devices command \
+             {unit} rekey); what to do with the other: umbra devices show {unit}"
+        ));
+    } else if device.copy_refused_at.is_some() {
+        advice.push(format!(
+            "{name}: a copy of its disk still comes and is refused. Give that machine an identity of its own: umbra devices show {unit}; \
+             when that is done: umbra devices not-cloned {unit}"
+        ));
+    }
+    advice
 }
 
 fn state(device: &Device) -> &'static str {
@@ -151,10 +185,13 @@ fn via(device: &Device) -> &str {
 fn notes(device: &Device) -> String {
     let mut notes = Vec::new();
     if device.conflicting_certificate.is_some() {
-        notes.push("another certificate was presented".to_owned());
+        notes.push("REPLACEMENT PENDING: another certificate was presented".to_owned());
     }
     if device.clone_suspected_at.is_some() {
-        notes.push("cloned: two machines have its key".to_owned());
+        notes.push("CLONED: two machines have its key".to_owned());
+    }
+    if device.copy_refused_at.is_some() {
+        notes.push("a copy of it is refused".to_owned());
     }
     if !device.settings_refused.is_empty() {
         notes.push(format!(
@@ -220,6 +257,19 @@ fn facts(device: &Device, now: i64) -> Facts {
         facts.add(
             "",
             "if the key was not replaced: umbra devices command DEVICE rekey; if it is no clone: umbra devices not-cloned DEVICE",
+        );
+    }
+    if let Some(since) = device.copy_refused_at {
+        facts.add(
+            "COPY",
+            format!(
+                "a machine with a key that this device no longer has is refused since {}: a copy, or this device set back to an old state",
+                text::moment(since, now)
+            ),
+        );
+        facts.add(
+            "",
+            "on that machine: “umbra-agent identity --replace --new-unit-id”, then a key of its own; when that is done: umbra devices not-cloned DEVICE",
         );
     }
     let revisions = format!(

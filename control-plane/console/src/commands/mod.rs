@@ -165,10 +165,8 @@ impl Call<'_, '_> {
 
     /// Writes one JSON document.
     pub(crate) fn write_json(&mut self, document: &impl Serialize) -> Result<(), Failure> {
-        self.write(|out| {
-            serde_json::to_writer_pretty(&mut *out, document)?;
-            writeln!(out)
-        })
+        let written = serde_json::to_string_pretty(document).map_err(std::io::Error::from);
+        self.write(|out| writeln!(out, "{}", crate::text::printable_json(&written?)))
     }
 
     /// Writes a sentence for a person, or a document for a script.

@@ -74,6 +74,7 @@ fn shown(server: &Server, device: DeviceOnFile) -> Device {
         certificate: device.certificate.fingerprint,
         conflicting_certificate: device.conflict,
         clone_suspected_at: device.clone_suspected_at,
+        copy_refused_at: device.copy_refused_at,
         settings_applied: device.settings_applied,
         settings_revision: device.settings_revision,
         settings_refused: device.settings_refused,
@@ -234,7 +235,8 @@ pub(super) async fn accept_certificate(
     Ok(Json(shown(&server, changed)))
 }
 
-/// Says that a device is no clone, or no longer one. Should two machines still take turns under its key, it is suspected again.
+/// Says that a device is no clone, or no longer one. Should two machines still take turns under its key, or a copy with a replaced
+/// key come again, it is marked again.
 #[utoipa::path(delete, path = "/api/v1/devices/{device}/clone-suspicion", tag = "devices", security(("token" = [])),
     params(("device" = String, Path, description = "Device ID, unit ID or name")),
     responses((status = 200, body = Device), (status = 404, body = Problem)))]
@@ -245,7 +247,8 @@ pub(super) async fn clear_clone(
 ) -> Result<Json<Device>, Fault> {
     let mut tx = server.store.begin().await?;
     let device = the_one(&mut tx, &name).await?;
-    if devices::clear_clone(&mut tx, device.row).await? {
+    let suspected = devices::clear_clone(&mut tx, device.row).await?;
+    if devices::forget_copies(&mut tx, device.row).await? || suspected {
         let line = Line::new(
             operator.actor(),
             "device.clone_cleared",

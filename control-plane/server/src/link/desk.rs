@@ -284,11 +284,16 @@ impl Desk {
     }
 
     async fn stranger(&self, hello: &Hello, standing: Standing) -> Result<Refusal, StoreError> {
-        if standing == Standing::Removed {
-            return Ok(removed());
-        }
         let fingerprint = self.certificate.fingerprint;
         let mut connection = self.server.store.read().await?;
+        if standing == Standing::Removed {
+            let noted = devices::refused_before(&mut connection, fingerprint).await?;
+            drop(connection);
+            if !noted {
+                self.note_removed(hello).await?;
+            }
+            return Ok(removed());
+        }
         let replaced = devices::by_replaced_key(&mut connection, &self.certificate).await?;
         if let Some(row) = replaced {
             let noted = devices::refused_before(&mut connection, fingerprint).await?;
@@ -325,6 +330,23 @@ impl Desk {
             enrolment::conflict(&mut tx, now, row, &self.certificate, &hello.device, &peer).await?;
         tx.commit().await?;
         Ok(refusal)
+    }
+
+    /// A removed device came back: on record once, however often it tries.
+    async fn note_removed(&self, hello: &Hello) -> Result<(), StoreError> {
+        let now = self.server.clock.now();
+        let mut tx = self.server.store.begin().await?;
+        if devices::note_refused(&mut tx, now, self.certificate.fingerprint).await? {
+            let actor = Actor::Device(hello.device.unit_id.clone());
+            let line = Line::new(actor, "device.removed_refused", self.certificate.device_id)
+                .refused(removed().code)
+                .detail(format!(
+                    "it was removed and came back from {}; a new key would take it on again",
+                    self.origin.text()
+                ));
+            audit::append(&mut tx, now, line).await?;
+        }
+        tx.commit().await.map_err(StoreError::from)
     }
 
     async fn file(&mut self, report: Report) -> Result<Reply, StoreError> {

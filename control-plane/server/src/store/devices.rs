@@ -74,6 +74,8 @@ pub struct DeviceOnFile {
     pub conflict: Option<Fingerprint>,
     /// Since when two machines take turns under its key.
     pub clone_suspected_at: Option<i64>,
+    /// Since when a copy of it is refused, which still has the key that a new one replaced.
+    pub copy_refused_at: Option<i64>,
     /// Commands that wait for it.
     pub commands_waiting: u32,
     /// Whether it is no longer on file.
@@ -94,7 +96,8 @@ pub enum Standing {
 }
 
 const COLUMNS: &str = "SELECT d.*, c.fingerprint, c.device_id, c.der, \
-    (SELECT count(*) FROM commands WHERE commands.device = d.row AND commands.state IS NULL) AS waiting \
+    (SELECT count(*) FROM commands WHERE commands.device = d.row AND commands.state IS NULL) AS waiting, \
+    (SELECT min(old.refused_at) FROM device_certificates old WHERE old.device = d.row AND old.state = 'former') AS copy_refused_at \
     FROM devices d JOIN device_certificates c ON c.device = d.row AND c.state IN ('current', 'removed', 'left') ";
 
 fn revision(row: &SqliteRow, column: &str) -> Result<u64, StoreError> {
@@ -131,6 +134,7 @@ fn device(row: &SqliteRow) -> Result<DeviceOnFile, StoreError> {
             .map(|text| parsed("a fingerprint", text))
             .transpose()?,
         clone_suspected_at: row.try_get("clone_suspected_at")?,
+        copy_refused_at: row.try_get("copy_refused_at")?,
         commands_waiting: row.try_get("waiting")?,
         removed: row.try_get::<Option<i64>, _>("removed_at")?.is_some(),
     })
@@ -195,9 +199,9 @@ pub async fn standing(
     fingerprint: Fingerprint,
 ) -> Result<Standing, StoreError> {
     let found = sqlx::query(
-        "SELECT device, state FROM device_certificates \
-         WHERE fingerprint = ? AND state IN ('current', 'proposed', 'removed', 'left') \
-         ORDER BY state IN ('current', 'proposed') DESC, filed_at DESC, rowid DESC LIMIT 1",
+        "SELECT c.device, c.state FROM device_certificates c JOIN devices d ON d.row = c.device \
+         WHERE c.fingerprint = ? AND (c.state <> 'former' OR d.removed_at IS NOT NULL) \
+         ORDER BY c.state IN ('current', 'proposed') DESC, c.filed_at DESC, c.rowid DESC LIMIT 1",
     )
     .bind(fingerprint.to_string())
     .fetch_optional(tx)
@@ -209,7 +213,8 @@ pub async fn standing(
     Ok(match found.try_get::<&str, _>("state")? {
         "current" => Standing::Current(row),
         "proposed" => Standing::Proposed(row),
-        "removed" => Standing::Removed,
+        // Every certificate that a removed device has had: it may have been away while it was about to change.
+        "removed" | "former" => Standing::Removed,
         _ => Standing::Unknown,
     })
 }
@@ -374,21 +379,20 @@ pub async fn remove(
         .bind(row.0)
         .execute(&mut *tx)
         .await?;
-    sqlx::query(
-        "DELETE FROM device_certificates WHERE device = ? AND state IN ('proposed', 'former')",
-    )
-    .bind(row.0)
-    .execute(&mut *tx)
-    .await?;
-    let state = match how {
-        Removal::ByAdministrator => "removed",
-        Removal::ByDevice => "left",
+    let (others, current) = match how {
+        // It may come back with any of them.
+        Removal::ByAdministrator => (
+            "UPDATE device_certificates SET state = 'former' WHERE device = ? AND state = 'proposed'",
+            "UPDATE device_certificates SET state = 'removed' WHERE device = ? AND state = 'current'",
+        ),
+        Removal::ByDevice => (
+            "DELETE FROM device_certificates WHERE device = ? AND state IN ('proposed', 'former')",
+            "UPDATE device_certificates SET state = 'left' WHERE device = ? AND state = 'current'",
+        ),
     };
-    sqlx::query("UPDATE device_certificates SET state = ? WHERE device = ?")
-        .bind(state)
-        .bind(row.0)
-        .execute(tx)
-        .await?;
+    for change in [others, current] {
+        sqlx::query(change).bind(row.0).execute(&mut *tx).await?;
+    }
     Ok(())
 }
 
@@ -460,7 +464,7 @@ pub async fn by_replaced_key(
     Ok(row.map(Row))
 }
 
-/// Whether it was noted before that a machine with a replaced certificate was refused.
+/// Whether it was noted before that a machine with such a certificate was refused.
 pub async fn refused_before(
     tx: &mut SqliteConnection,
     fingerprint: Fingerprint,
@@ -474,17 +478,28 @@ pub async fn refused_before(
     Ok(noted.is_some())
 }
 
-/// Notes that a machine with a replaced certificate was refused; true if that is news.
+/// Notes that a machine with a certificate that was replaced, or of a removed device, was refused; true if that is news.
 pub async fn note_refused(
     tx: &mut SqliteConnection,
     now: i64,
     fingerprint: Fingerprint,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "UPDATE device_certificates SET refused_at = ? WHERE fingerprint = ? AND state = 'former' AND refused_at IS NULL",
+        "UPDATE device_certificates SET refused_at = ? WHERE fingerprint = ? AND state IN ('former', 'removed') AND refused_at IS NULL",
     )
     .bind(now)
     .bind(fingerprint.to_string())
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Forgets that copies of a device were refused; true if any was. One that comes again is noted again.
+pub async fn forget_copies(tx: &mut SqliteConnection, row: Row) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE device_certificates SET refused_at = NULL WHERE device = ? AND refused_at IS NOT NULL",
+    )
+    .bind(row.0)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() > 0)

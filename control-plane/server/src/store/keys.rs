@@ -241,6 +241,25 @@ pub async fn used_by_unit(
     Ok(uses > 0)
 }
 
+/// Whether a key took this device on, by its certificate or its label, before an administrator removed it.
+pub async fn used_before_removal(
+    tx: &mut SqliteConnection,
+    id: KeyId,
+    fingerprint: Fingerprint,
+    unit: &UnitId,
+) -> Result<bool, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM key_uses u JOIN device_certificates c ON c.device = u.device AND c.state = 'removed' \
+         WHERE u.key = ? AND (u.fingerprint = ? OR u.unit_id = ?) LIMIT 1",
+    )
+    .bind(id.to_string())
+    .bind(fingerprint.to_string())
+    .bind(unit.as_str())
+    .fetch_optional(tx)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Counts a use.
 pub async fn note_use(
     tx: &mut SqliteConnection,
