@@ -181,8 +181,11 @@ async fn the_doctor_tells_a_wrong_clock_as_such_and_leaves_nothing_behind() {
         let year = 1970 + std::time::UNIX_EPOCH.elapsed()?.as_secs() / 31_556_952;
         let found = at(&format!("{}-06-01", year + 5), NOT_WELL).await?;
         let server = named(&found, "server")?;
-        says(server, "bad", &["clock"])?;
-        ensure!(!text(server, "/sentence").contains("expired"), "{server}");
+        says(
+            server,
+            "bad",
+            &["the clock says", "the clock is probably fast by more than"],
+        )?;
         says(named(&found, "chain.clock")?, "bad", &["clock"])?;
         // Looking changes nothing.
         ensure!(troubled(&doctor(&world.device, WELL).await?).is_empty());
