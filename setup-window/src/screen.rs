@@ -308,6 +308,7 @@ fn draw_item(
                 secret: *secret,
                 revealed: *revealed,
             };
+            ui.add_space(4.0);
             if let Some(line) = typing.line(id) {
                 entry.draw(ui, line, manner.texts, greet, inputs);
             }

@@ -7,3 +7,4 @@ mod hostile_names;
 mod identity;
 mod terminal;
 mod unattended;
+mod window;
