@@ -39,10 +39,9 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 11] = [
 
 /// Crates from outside that a crate must never reach, not even through others: what the parties say is no matter of
 /// sockets and tasks, and neither is what a person is asked. What draws windows stays out of the agent, and the window knows no TLS.
-const NEVER: [(&str, &str); 5] = [
+const NEVER: [(&str, &str); 4] = [
     ("umbra-protocol", "tokio"),
     ("umbra-setup", "tokio"),
-    ("umbra-setup-window", "tokio"),
     ("umbra-setup-window", "rustls"),
     ("umbra-agent", "egui"),
 ];
