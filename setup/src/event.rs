@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use umbra_protocol::{Fingerprint, Secret};
 
 use crate::catalogue::Language;
+use crate::report::Report;
 use crate::view::{Input, State};
 
 /// A moment on a clock that only ever runs forward.
@@ -270,15 +271,15 @@ pub enum Event {
         job: Job,
         /// What was found.
         found: Vec<Found>,
-        /// What was wrong on the way, as sentences.
-        problems: Vec<String>,
+        /// What was wrong on the way.
+        problems: Vec<Report>,
     },
     /// What lies on removable media now. It may come unasked.
     Sticks {
         /// Credentials that can be used.
         found: Vec<Found>,
-        /// Files that can't, as sentences.
-        problems: Vec<String>,
+        /// Files that can't.
+        problems: Vec<Report>,
     },
     /// A stage of the check.
     Checking {
@@ -289,7 +290,7 @@ pub enum Event {
         /// How far.
         state: State,
         /// What came of it.
-        sentence: String,
+        sentence: Report,
     },
     /// The check went through.
     Reached {
@@ -303,7 +304,7 @@ pub enum Event {
         /// Which work.
         job: Job,
         /// What happened, and what helps.
-        sentence: String,
+        sentence: Report,
     },
     /// A stage of logging on has begun.
     LoggingOn {
@@ -324,7 +325,7 @@ pub enum Event {
         /// Which work.
         job: Job,
         /// What happened, and what helps.
-        sentence: String,
+        sentence: Report,
         /// Where to go on.
         again: Again,
     },
@@ -336,7 +337,7 @@ pub enum Event {
     /// The progress could not be written: told, and nothing else.
     NotStored {
         /// Why.
-        sentence: String,
+        sentence: Report,
     },
     /// Time has passed.
     Tick,

@@ -10,6 +10,7 @@ pub mod address;
 pub mod catalogue;
 pub mod event;
 pub mod machine;
+pub mod report;
 pub mod text;
 pub mod view;
 
@@ -19,4 +20,5 @@ pub use event::{
     Progress, Reached, Source, Stage, Start, TakenOn, Trust,
 };
 pub use machine::{Machine, PROGRESS_VERSION, Rules, STICKS_EVERY};
+pub use report::{Code, Report};
 pub use view::{Action, Choice, Input, Item, Notice, State, Step, Tone, VIEW_VERSION, View};

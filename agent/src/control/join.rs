@@ -1,9 +1,11 @@
 //! Having this device taken on, from outside the agent: through the agent where one runs, and in its place where none does. For the
 //! command line and for the assistant alike.
 
+use umbra_carrier::dial::DialError;
 use umbra_carrier::tls::DatePolicy;
 use umbra_protocol::Remedy;
 use umbra_protocol::hello::Intent;
+use umbra_setup::Code;
 
 use super::client::{ACTION_DEADLINE, Client, ClientError};
 use super::wire::{ErrorCode, Failure, Request, Response};
@@ -14,8 +16,10 @@ use crate::facts;
 use crate::files::Files;
 use crate::identity::{self, IdentityError};
 use crate::link::Network;
+use crate::link::approach::ApproachError;
 use crate::os::linux::Linux;
 use crate::paths::Paths;
+use crate::reach::failure;
 use crate::registry::{Registry, RegistryError};
 
 /// The device was taken on.
@@ -111,7 +115,8 @@ async fn here(
         hello: facts::hello(facts, Intent::Enrol, 0),
         connect_timeout: snapshot.manager.connect_timeout,
         network: Network::new(&snapshot.network).map_err(|trouble| {
-            JoinError::Failed(Failure::new(ErrorCode::Usage, trouble.to_string()))
+            let failure = Failure::new(ErrorCode::Usage, trouble.to_string());
+            JoinError::Failed(failure.because(&trouble.code))
         })?,
         dates: if clock.believable().is_some() {
             DatePolicy::Enforce
@@ -121,7 +126,7 @@ async fn here(
         require_fingerprint: snapshot.require_fingerprint,
     };
     let enrolled = enrolment::enroll(request, applicant, paths, &files, progress).await;
-    let enrolled = enrolled.map_err(|error| JoinError::Failed(failure(&error)))?;
+    let enrolled = enrolled.map_err(|error| JoinError::Failed(self::failure(&error)))?;
     let name = umbra_protocol::refusal::clip(enrolled.device_name);
     Ok(Joined {
         sentence: format!("{} has taken this device on as “{name}”.", request.address),
@@ -137,7 +142,34 @@ pub fn failure(error: &EnrolError) -> Failure {
         (_, Remedy::Retry) => ErrorCode::TryAgain,
         (_, Remedy::AskPerson | Remedy::Stop) => ErrorCode::Refused,
     };
-    Failure::new(code, format!("{} [{}]", error.for_person(), error.code()))
+    Failure::new(code, format!("{} [{}]", error.for_person(), error.code())).because(reason(error))
+}
+
+/// What it means, as [`umbra_setup::Code`] knows it.
+fn reason(error: &EnrolError) -> &str {
+    match error {
+        // A gateway's word is its own: it must not pass for the server's.
+        EnrolError::Gateway {
+            source: ApproachError::Dial(DialError::WebSocket(source)),
+            ..
+        } => failure::of_web_socket(source).id(),
+        // The server's word of the same spelling is about what it heard.
+        EnrolError::Unreadable(_) => Code::Protocol.id(),
+        EnrolError::Connect { .. }
+        | EnrolError::Network(_)
+        | EnrolError::Gateway { .. }
+        | EnrolError::Tls { .. }
+        | EnrolError::NotPublic { .. }
+        | EnrolError::FingerprintRequired
+        | EnrolError::OtherRoots(_)
+        | EnrolError::TimedOut
+        | EnrolError::Lost(_)
+        | EnrolError::Closed
+        | EnrolError::Conversation(_)
+        | EnrolError::Anchors(_)
+        | EnrolError::AnchorsUnreadable
+        | EnrolError::Store(_) => error.code(),
+    }
 }
 
 impl Failure {
@@ -154,14 +186,110 @@ impl Failure {
         ];
         match self.code {
             ErrorCode::Unavailable | ErrorCode::TryAgain => true,
-            ErrorCode::Refused => CODES
-                .iter()
-                .any(|code| self.sentence.ends_with(&format!("[{code}]"))),
+            ErrorCode::Refused => CODES.contains(&self.reason.as_str()),
             ErrorCode::Usage
             | ErrorCode::NotThere
             | ErrorCode::Permission
             | ErrorCode::Disk
             | ErrorCode::Internal => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use umbra_carrier::address::HostPort;
+    use umbra_carrier::tls::TlsError;
+    use umbra_carrier::ws::WsError;
+    use umbra_protocol::{Refusal, RefusalCode};
+
+    use super::*;
+    use crate::enrolment::machine::ConversationError;
+    use crate::link::trouble::Trouble;
+
+    fn address() -> HostPort {
+        HostPort::parse("gw.example.com", 8_443).expect("an address")
+    }
+
+    fn of_gateway(word: Option<&str>) -> EnrolError {
+        EnrolError::Gateway {
+            address: address(),
+            source: ApproachError::Dial(DialError::WebSocket(WsError::Refused {
+                status: 503,
+                code: word.map(str::to_owned),
+                sentence: None,
+                retry_after: None,
+            })),
+        }
+    }
+
+    fn of_tls(source: TlsError) -> EnrolError {
+        let address = address();
+        EnrolError::Tls { address, source }
+    }
+
+    #[test]
+    fn what_enrolment_fails_with_is_told_with_a_meaning_that_the_assistant_knows() {
+        let mut errors = vec![
+            EnrolError::Network(Trouble::lasting("proxy_settings", "x")),
+            EnrolError::Network(Trouble::lasting("ca_file", "x")),
+            EnrolError::Connect {
+                address: address(),
+                source: DialError::Tls(TlsError::TimedOut),
+            },
+            EnrolError::Gateway {
+                address: address(),
+                source: ApproachError::Dial(DialError::Tls(TlsError::UnknownRoot)),
+            },
+            EnrolError::Gateway {
+                address: address(),
+                source: ApproachError::Dial(DialError::Tls(TlsError::NotTls)),
+            },
+            EnrolError::Gateway {
+                address: address(),
+                source: ApproachError::Server(TlsError::TimedOut),
+            },
+            of_tls(TlsError::RootNotPresented),
+            of_tls(TlsError::NotTls),
+            of_tls(TlsError::WrongName {
+                wanted: "a".into(),
+                names: Vec::new(),
+            }),
+            EnrolError::NotPublic {
+                address: address(),
+                source: TlsError::UnknownRoot,
+            },
+            EnrolError::FingerprintRequired,
+            EnrolError::OtherRoots(TlsError::UnknownRoot),
+            EnrolError::TimedOut,
+            EnrolError::Closed,
+            EnrolError::Conversation(ConversationError::ServerNotProven),
+            EnrolError::Conversation(ConversationError::Protocol("x".into())),
+            EnrolError::AnchorsUnreadable,
+            EnrolError::Store(EnrolmentError::Root),
+        ];
+        let refusals = RefusalCode::ALL
+            .iter()
+            .map(|code| ConversationError::Refused(Refusal::new(*code, "x")));
+        errors.extend(refusals.map(EnrolError::Conversation));
+        for error in errors {
+            let failure = failure(&error);
+            let known = Code::parse(&failure.reason);
+            assert!(known.is_some(), "{error:?}: {}", failure.reason);
+        }
+    }
+
+    #[test]
+    fn a_gateway_can_not_speak_for_the_server_or_for_the_device() {
+        for (word, meaning) in [
+            (Some("connection_limit"), "connection_limit"),
+            (Some("no_server"), "no_server"),
+            (Some("key_used"), "refused_by_gateway"),
+            (Some("not_stored"), "refused_by_gateway"),
+            (Some("wrong_fingerprint"), "refused_by_gateway"),
+            (None, "refused_by_gateway"),
+        ] {
+            assert_eq!(failure(&of_gateway(word)).reason, meaning, "{word:?}");
         }
     }
 }

@@ -128,6 +128,9 @@ pub struct Failure {
     pub code: ErrorCode,
     /// For people: what happened and what they can do.
     pub sentence: String,
+    /// What it means, as a stable word, for those who tell it in another language; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 impl Failure {
@@ -136,6 +139,15 @@ impl Failure {
         Self {
             code,
             sentence: umbra_protocol::refusal::clip(sentence.into()),
+            reason: String::new(),
+        }
+    }
+
+    /// The same with what it means.
+    pub fn because(self, reason: &str) -> Self {
+        Self {
+            reason: umbra_protocol::refusal::clip(reason.to_owned()),
+            ..self
         }
     }
 }

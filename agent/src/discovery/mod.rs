@@ -12,8 +12,8 @@ use umbra_carrier::address::HostPort;
 use umbra_protocol::credentials::shown_host;
 use umbra_protocol::enrolment::{Connector, ConnectorKind};
 use umbra_protocol::gateway::PATH_ENDPOINT;
+use umbra_setup::{Code, Report};
 
-use crate::link::trouble::sentence;
 use crate::paths::Paths;
 use crate::registry::Snapshot;
 use resolver::{ResolveError, Resolver};
@@ -80,8 +80,8 @@ pub struct Found {
 pub struct Discovery {
     /// In the order of the sources, each address once.
     pub found: Vec<Found>,
-    /// What could not be used, for people: a sentence each, with what to do.
-    pub problems: Vec<String>,
+    /// What could not be used, and what to do.
+    pub problems: Vec<Report>,
 }
 
 impl Sources {
@@ -115,7 +115,7 @@ pub async fn find(sources: &Sources, deadline: Duration) -> Discovery {
         let asking = ask_dns(&resolver, &sources.domain, &mut discovery);
         let asked = timeout(deadline, asking).await;
         if asked.is_err() {
-            discovery.problems.push(LATE.to_owned());
+            discovery.problems.push(late());
         }
     }
     if sources.dhcp {
@@ -130,9 +130,13 @@ pub async fn find(sources: &Sources, deadline: Duration) -> Discovery {
                     let source = Source::Dhcp { file };
                     discovery.add(address, ConnectorKind::Ums, source, sentence);
                 }
-                Err(why) => discovery.problems.push(format!(
-                    "This network's DHCP server names a server (option 224, in {file}), but not one that can be used: {why}. \
-                     Ask your administrator to correct the option."
+                Err(why) => discovery.problems.push(Report::new(
+                    Code::DhcpUnusable,
+                    &[("file", &file)],
+                    format!(
+                        "This network's DHCP server names a server (option 224, in {file}), but not one that can be used: {why}. \
+                         Ask your administrator to correct the option."
+                    ),
                 )),
             }
         }
@@ -159,16 +163,20 @@ async fn of_mail_by(resolver: &Resolver, text: &str, deadline: Duration) -> Disc
     let asked = timeout(deadline, records(resolver, &domain, &mut discovery)).await;
     match asked {
         Ok(Ok(())) if discovery.found.is_empty() && discovery.problems.is_empty() => {
-            discovery.problems.push(format!(
-                "The domain “{}” has no TXT record {}, so the gateway can't be found by an e-mail address. Compare the address \
-                 with your administrator, or type the gateway's own address.",
-                shown_host(&domain),
-                txt::NAME,
+            let domain = shown_host(&domain);
+            discovery.problems.push(Report::new(
+                Code::RecordNone,
+                &[("domain", &domain)],
+                format!(
+                    "The domain “{domain}” has no TXT record {}, so the gateway can't be found by an e-mail address. Compare the \
+                     address with your administrator, or type the gateway's own address.",
+                    txt::NAME,
+                ),
             ));
         }
         Ok(Ok(())) => {}
-        Ok(Err(error)) => discovery.problems.push(sentence(&error)),
-        Err(_) => discovery.problems.push(LATE.to_owned()),
+        Ok(Err(error)) => discovery.problems.push(error.report()),
+        Err(_) => discovery.problems.push(late()),
     }
     discovery
 }
@@ -176,8 +184,12 @@ async fn of_mail_by(resolver: &Resolver, text: &str, deadline: Duration) -> Disc
 const LATE: &str =
     "DNS did not answer in time. Check the network, or type the address of the server or gateway.";
 
+fn late() -> Report {
+    Report::new(Code::DnsLate, &[], LATE)
+}
+
 /// The domain of what a person typed.
-fn domain_of(text: &str) -> Result<String, String> {
+fn domain_of(text: &str) -> Result<String, Report> {
     let text = text.trim();
     let domain = text.rsplit_once('@').map_or(text, |(_, domain)| domain);
     let domain = domain.trim_end_matches('.').to_ascii_lowercase();
@@ -185,14 +197,26 @@ fn domain_of(text: &str) -> Result<String, String> {
         Ok(_) if resolver::is_name(&domain) && domain.parse::<std::net::IpAddr>().is_err() => {
             Ok(domain)
         }
-        Ok(_) => Err(format!(
-            "“{}” is no domain, so it has no TXT record. Type an e-mail address like user@example.com.",
-            shown_host(&domain)
-        )),
-        Err(error) => Err(format!(
-            "“{}” is no e-mail address whose gateway could be looked for: {error}.",
-            shown_host(text)
-        )),
+        Ok(_) => {
+            let domain = shown_host(&domain);
+            Err(Report::new(
+                Code::NoDomain,
+                &[("domain", &domain)],
+                format!(
+                    "“{domain}” is no domain, so it has no TXT record. Type an e-mail address like user@example.com."
+                ),
+            ))
+        }
+        Err(error) => {
+            let text = shown_host(text);
+            Err(Report::new(
+                Code::NoMail,
+                &[("text", &text)],
+                format!(
+                    "“{text}” is no e-mail address whose gateway could be looked for: {error}."
+                ),
+            ))
+        }
     }
 }
 
@@ -208,7 +232,7 @@ async fn ask_dns(resolver: &Resolver, domain: &str, discovery: &mut Discovery) {
             match records(resolver, domain, discovery).await {
                 // One zone in disorder says nothing about the next.
                 Err(error @ (ResolveError::Circle { .. } | ResolveError::Endless { .. })) => {
-                    discovery.problems.push(sentence(&error));
+                    discovery.problems.push(error.report());
                 }
                 other => other?,
             }
@@ -232,7 +256,7 @@ async fn ask_dns(resolver: &Resolver, domain: &str, discovery: &mut Discovery) {
     }
     .await;
     if let Err(error) = asked {
-        discovery.problems.push(sentence(&error));
+        discovery.problems.push(error.report());
     }
 }
 
@@ -270,10 +294,14 @@ async fn records(
                 };
                 discovery.add(address, ConnectorKind::Icg, source, sentence);
             }
-            Err(why) => discovery.problems.push(format!(
-                "The TXT record {} of {domain} names no gateway: {why}. It should be like https://icg.{domain}:8443{PATH_ENDPOINT}; \
-                 ask the administrator of the domain to correct it.",
-                txt::NAME
+            Err(why) => discovery.problems.push(Report::new(
+                why.code(),
+                &[("domain", domain)],
+                format!(
+                    "The TXT record {} of {domain} names no gateway: {why}. It should be like \
+                     https://icg.{domain}:8443{PATH_ENDPOINT}; ask the administrator of the domain to correct it.",
+                    txt::NAME
+                ),
             )),
         }
     }

@@ -13,8 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout, timeout_at};
 use umbra_carrier::x509::printable;
+use umbra_setup::{Code, Report};
 
 use crate::files;
+use crate::link::trouble::sentence;
 use crate::paths::Paths;
 
 /// As many as the C library asks.
@@ -96,6 +98,29 @@ pub(super) enum ResolveError {
         /// The name.
         name: String,
     },
+}
+
+impl ResolveError {
+    /// For people, in whatever language.
+    pub(super) fn report(&self) -> Report {
+        let said = sentence(self);
+        match self {
+            Self::NoServer => Report::new(Code::DnsNone, &[], said),
+            Self::Silence { servers } => {
+                Report::new(Code::DnsSilent, &[("servers", servers)], said)
+            }
+            Self::Garbage { server, .. } => {
+                Report::new(Code::DnsGarbage, &[("server", &server.to_string())], said)
+            }
+            Self::Refused { server, word, .. } => {
+                let values = [("server", &*server.to_string()), ("word", *word)];
+                Report::new(Code::DnsRefused, &values, said)
+            }
+            Self::Circle { name } => Report::new(Code::DnsCircle, &[("name", name)], said),
+            Self::Endless { name } => Report::new(Code::DnsEndless, &[("name", name)], said),
+            Self::Name { name } => Report::new(Code::DnsName, &[("name", name)], said),
+        }
+    }
 }
 
 /// Whom to ask.

@@ -102,7 +102,9 @@ async fn an_e_mail_address_leads_to_the_gateways_of_its_domain() {
         panic!("{:?}", found.problems)
     };
     assert!(
-        problem.contains("“nonsense” does not begin with https://"),
+        problem
+            .sentence()
+            .contains("“nonsense” does not begin with https://"),
         "{problem}"
     );
     // With the record's name in the text of the domain's own records; those of others are no problem.
@@ -127,7 +129,7 @@ async fn a_domain_without_a_record_and_what_is_no_domain_are_told() {
         let [problem] = found.problems.as_slice() else {
             panic!("{text}: {:?}", found.problems)
         };
-        assert!(problem.contains(word), "{text}: {problem}");
+        assert!(problem.sentence().contains(word), "{text}: {problem}");
     }
 }
 
@@ -180,7 +182,7 @@ async fn what_is_configured_comes_alone_and_a_lease_without() {
         matches!(&found.found[0].source, Source::Dhcp { file } if file == "/run/umbra-dhcp/eth0")
     );
     assert!(
-        found.problems[0].contains("option 224"),
+        found.problems[0].sentence().contains("option 224"),
         "{:?}",
         found.problems
     );

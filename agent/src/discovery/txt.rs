@@ -4,6 +4,7 @@
 use umbra_carrier::address::{AddressError, HostPort};
 use umbra_carrier::x509::printable;
 use umbra_protocol::gateway::PATH_ENDPOINT;
+use umbra_setup::Code;
 
 /// The name of the record.
 pub(super) const NAME: &str = "igel-cloud-gateway";
@@ -33,6 +34,21 @@ pub(super) enum TxtError {
     Extra(String),
     #[error("it names no usable address: {0}")]
     Address(AddressError),
+}
+
+impl TxtError {
+    /// What it means.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Empty => Code::RecordEmpty,
+            Self::TooLong(_) => Code::RecordTooLong,
+            Self::NotText(_) => Code::RecordNotText,
+            Self::NotHttps(_) => Code::RecordNotHttps,
+            Self::Path { .. } => Code::RecordPath,
+            Self::Extra(_) => Code::RecordExtra,
+            Self::Address(_) => Code::RecordAddress,
+        }
+    }
 }
 
 /// The gateway that a record at its own name names: `https://HOST:PORT/usg/endpoint`.

@@ -1,6 +1,8 @@
 //! Whether a server can be reached, step by step and told as it happens, before there is any trust: nothing of the device is
 //! sent, no certificate of its own and no key. What it finds out is for people to compare, and for nobody to believe.
 
+pub(crate) mod failure;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,23 +13,21 @@ use tokio::time::timeout;
 use umbra_carrier::address::HostPort;
 use umbra_carrier::alpn;
 use umbra_carrier::diagnosis::{self, Check, Expectation, Finding, Verdict};
-use umbra_carrier::dial::DialError;
 use umbra_carrier::io::{BoxIo, boxed};
 use umbra_carrier::proxy;
 use umbra_carrier::tcp;
 use umbra_carrier::tls::{
     DatePolicy, HostKind, ServerTrust, TlsError, device_config, probe_kind, vouched_for,
 };
-use umbra_carrier::ws::WsError;
 use umbra_carrier::x509::CertificateFacts;
 use umbra_protocol::Fingerprint;
 use umbra_protocol::credentials::shown_host;
 use umbra_protocol::enrolment::ConnectorKind;
 pub use umbra_setup::Stage;
+use umbra_setup::{Code, Report};
 
 use crate::clock::{Clock, date};
 use crate::link::approach::ApproachError;
-use crate::link::trouble::sentence;
 use crate::link::{Approach, Network, Way};
 
 /// How long each stage has.
@@ -62,6 +62,8 @@ pub struct StageReport {
     pub sentence: String,
     /// What to do about it; empty where there is nothing to do.
     pub advice: String,
+    /// Both, with what they mean where that needs to be told in other languages.
+    pub report: Report,
 }
 
 /// What answers at an address.
@@ -94,6 +96,8 @@ pub struct ReachError {
     pub sentence: String,
     /// What to do about it; empty where there is nothing to do.
     pub advice: String,
+    /// Both, and what they mean.
+    pub report: Report,
 }
 
 /// Looks at what answers at `address`. Every stage is told to `stages`; nobody need listen. Each stage has a deadline, so it ends
@@ -123,7 +127,7 @@ async fn check_within(
         .await;
     let (kind, chain) = match probe_kind(stream, address.host(), deadline).await {
         Ok(looked) => looked,
-        Err(error) => return Err(told.failed(tls_failure(address, &error)).await),
+        Err(error) => return Err(told.failed(failure::of_tls(address, &error)).await),
     };
     told.good(Stage::Tls, format!("{address} speaks TLS 1.3."))
         .await;
@@ -204,7 +208,7 @@ async fn through_gateway(
     };
     let carrier = match approach.carrier(&way, told.deadline).await {
         Ok(carrier) => carrier,
-        Err(error) => return Err(told.failed(gateway_failure(address, &error)).await),
+        Err(error) => return Err(told.failed(failure::of_gateway(address, &error)).await),
     };
     told.good(
         Stage::Gateway,
@@ -221,9 +225,9 @@ async fn through_gateway(
         Ok((HostKind::Link, chain)) => chain,
         Ok((HostKind::Http, _)) => {
             let error = ApproachError::Server(TlsError::WrongService);
-            return Err(told.failed(server_failure(address, &error)).await);
+            return Err(told.failed(failure::of_server(address, &error)).await);
         }
-        Err(error) => return Err(told.failed(server_failure(address, &error)).await),
+        Err(error) => return Err(told.failed(failure::of_server(address, &error)).await),
     };
     let findings = diagnosis::diagnose(
         &chain,
@@ -233,35 +237,34 @@ async fn through_gateway(
             now: clock.believable(),
         },
     );
-    let failure = diagnosis::first_failure(&findings).map(|finding| {
-        let error = of_finding(Stage::Server, finding);
-        ReachError {
-            sentence: format!(
-                "The server behind the gateway {address}: {}",
-                error.sentence
-            ),
-            ..error
-        }
-    });
-    if let Some(error) = failure {
+    if let Some(finding) = diagnosis::first_failure(&findings) {
+        let before = format!("The server behind the gateway {address}: ");
+        let error = failure::of_finding(Stage::Server, &before, address, finding);
         return Err(told.failed(error).await);
     }
     let root = root_of(&chain);
     match (&public_ca, root) {
         (None, None) => {
-            return Err(told.failed(no_root(Stage::Server, address)).await);
+            return Err(told.failed(failure::no_root(Stage::Server, address)).await);
         }
         (None, Some(root)) if envelope != Some(root) => {
+            let sentence = format!(
+                "A server answers behind the gateway {address}, but the gateway's certificate comes from another root than the \
+                 server's: something on the way may open TLS."
+            );
+            let advice = "If that is meant to be so, umbra.proxy.ca_file has to name a file with that root certificate. What device \
+                          and server say to each other stays closed to it.";
+            let place = address.to_string();
             told.say(StageReport {
                 stage: Stage::Server,
                 state: StageState::Warning,
-                sentence: format!(
-                    "A server answers behind the gateway {address}, but the gateway's certificate comes from another root than the \
-                     server's: something on the way may open TLS."
+                report: Report::new(
+                    Code::GatewayOtherRoot,
+                    &[("place", &place)],
+                    joined(&sentence, advice),
                 ),
-                advice: "If that is meant to be so, umbra.proxy.ca_file has to name a file with that root certificate. What \
-                         device and server say to each other stays closed to it."
-                    .to_owned(),
+                sentence,
+                advice: advice.to_owned(),
             })
             .await;
         }
@@ -314,22 +317,22 @@ async fn way_out(
             Ok(Ok(mut addresses)) => addresses.next(),
             Ok(Err(_)) => None,
             Err(_) => {
-                let error = ReachError {
-                    stage: Stage::Name,
-                    code: "timeout".to_owned(),
-                    sentence: format!("DNS did not say in time where {whose}{host} is."),
-                    advice: CHECK_NETWORK.to_owned(),
-                };
+                let error = ReachError::new(
+                    (Stage::Name, "timeout"),
+                    (Code::NameTimeout, &[("host", &shown_host(host))]),
+                    format!("DNS did not say in time where {whose}{host} is."),
+                    CHECK_NETWORK,
+                );
                 return Err(told.failed(error).await);
             }
         };
         let Some(first) = first else {
-            let error = ReachError {
-                stage: Stage::Name,
-                code: "name_not_found".to_owned(),
-                sentence: format!("DNS knows no {whose}{}.", shown_host(host)),
-                advice: "Compare the name with your administrator, letter by letter, and check the network.".to_owned(),
-            };
+            let error = ReachError::new(
+                (Stage::Name, "name_not_found"),
+                (Code::NameNotFound, &[("host", &shown_host(host))]),
+                format!("DNS knows no {whose}{}.", shown_host(host)),
+                "Compare the name with your administrator, letter by letter, and check the network.",
+            );
             return Err(told.failed(error).await);
         };
         let behind = match proxy {
@@ -351,20 +354,7 @@ async fn way_out(
     let stream = match tcp::connect(host, port, told.deadline).await {
         Ok(stream) => stream,
         Err(error) => {
-            let error = DialError::Connect(error);
-            let error = ReachError {
-                stage: Stage::Tcp,
-                code: error.code().to_owned(),
-                sentence: match proxy {
-                    Some(proxy) => format!(
-                        "The proxy {} can't be reached: {}",
-                        proxy.name(),
-                        sentence(&error)
-                    ),
-                    None => sentence(&error),
-                },
-                advice: CHECK_NETWORK.to_owned(),
-            };
+            let error = failure::of_connection(address, proxy, error);
             return Err(told.failed(error).await);
         }
     };
@@ -390,12 +380,7 @@ async fn way_out(
             Ok(boxed(tunnel))
         }
         Err(error) => {
-            let error = ReachError {
-                stage: Stage::Proxy,
-                code: error.code().to_owned(),
-                sentence: sentence(&error),
-                advice: "Ask the administrator of the proxy, and look at the parameters below umbra.proxy.".to_owned(),
-            };
+            let error = failure::of_proxy(&error);
             Err(told.failed(error).await)
         }
     }
@@ -427,11 +412,13 @@ fn judge(
             now,
         },
     );
-    let roots = network.public_roots().map_err(|trouble| ReachError {
-        stage: Stage::Chain,
-        code: trouble.code.clone(),
-        sentence: trouble.sentence,
-        advice: "Look at umbra.icg.bundle_file.".to_owned(),
+    let roots = network.public_roots().map_err(|trouble| {
+        ReachError::new(
+            (Stage::Chain, &trouble.code),
+            (Code::BundleFile, &[]),
+            trouble.sentence,
+            "Look at umbra.icg.bundle_file.",
+        )
     })?;
     let vouched = vouched_for(chain, &roots, address.host(), dates, now.unwrap_or(0));
     let (state, advice) = match now {
@@ -445,11 +432,20 @@ fn judge(
             date(clock.now())
         ),
     };
-    let report = |sentence: String| StageReport {
-        stage: Stage::Chain,
-        state,
-        sentence: format!("{sentence}{but}"),
-        advice: advice.clone(),
+    let report = |sentence: String| {
+        let sentence = format!("{sentence}{but}");
+        let both = joined(&sentence, &advice);
+        let report = match now {
+            Some(_) => Report::from(both),
+            None => Report::new(Code::ClockDoubtful, &[("date", &date(clock.now()))], both),
+        };
+        StageReport {
+            stage: Stage::Chain,
+            state,
+            sentence,
+            advice: advice.clone(),
+            report,
+        }
     };
     match vouched {
         Ok(public_ca) => Ok(Judged {
@@ -466,48 +462,19 @@ fn judge(
                 .iter()
                 .find(|finding| finding.check == Check::Clock && finding.verdict == Verdict::Fail);
             if let Some(finding) = clock.or(diagnosis::first_failure(&findings)) {
-                return Err(of_finding(Stage::Chain, finding));
+                return Err(failure::of_finding(Stage::Chain, "", address, finding));
             }
             if root_of(chain).is_none() {
-                return Err(no_root(Stage::Chain, address));
+                return Err(failure::no_root(Stage::Chain, address));
             }
             Ok(Judged {
                 report: report(
-                    "The certificates are in order. They come from a private authority, so the fingerprint has to be compared."
-                        .to_owned(),
+                    "The certificates are in order. They come from a private authority.".to_owned(),
                 ),
                 public_ca: None,
                 findings,
             })
         }
-    }
-}
-
-fn of_finding(stage: Stage, finding: &Finding) -> ReachError {
-    let mut sentence = sentence_of(&finding.sentence);
-    if let Some(subject) = &finding.subject
-        && !sentence.contains(subject.as_str())
-    {
-        sentence = format!("{} (Certificate: “{subject}”.)", sentence);
-    }
-    ReachError {
-        stage,
-        code: finding.check.id().to_owned(),
-        sentence,
-        advice: finding.advice.clone(),
-    }
-}
-
-fn no_root(stage: Stage, address: &HostPort) -> ReachError {
-    ReachError {
-        stage,
-        code: "root-not-presented".to_owned(),
-        sentence: format!(
-            "No public authority vouches for {address}, and the server does not present its root certificate, so there is no \
-             fingerprint to compare."
-        ),
-        advice: "The administrator has to add the root certificate to the server's certificates."
-            .to_owned(),
     }
 }
 
@@ -523,107 +490,29 @@ fn root_of(chain: &[CertificateDer<'static>]) -> Option<Fingerprint> {
         .map(|root| Fingerprint::of_certificate(root))
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "only these reasons have words of their own"
-)]
-fn tls_failure(address: &HostPort, error: &TlsError) -> ReachError {
-    let (code, said, advice) = match error {
-        TlsError::TimedOut => (
-            "silent",
-            format!("{address} accepts the connection and then says nothing."),
-            "What listens there may be no server or gateway: compare address and port with your administrator. A firewall that holds \
-             TLS back looks like that, too.",
-        ),
-        TlsError::Closed => (
-            "closed",
-            format!("{address} accepts the connection and closes it as soon as TLS begins."),
-            "What listens there may be no server or gateway: compare address and port with your administrator.",
-        ),
-        TlsError::NotTls => (
-            "not_tls",
-            format!("What answers at {address} does not speak TLS."),
-            "It may be a web server or something else: compare address and port with your administrator.",
-        ),
-        TlsError::WrongService | TlsError::ProtocolTooOld | TlsError::NothingInCommon => (
-            "wrong_service",
-            format!("{address}: {}", sentence(error)),
-            "It may be a web server or something else: compare address and port with your administrator.",
-        ),
-        _ => (
-            "tls",
-            format!("{address}: {}", sentence(error)),
-            "Something between here and there may answer in the server's place; ask your administrator.",
-        ),
-    };
-    ReachError {
-        stage: Stage::Tls,
-        code: code.to_owned(),
-        sentence: said,
-        advice: advice.to_owned(),
-    }
-}
-
-fn gateway_failure(address: &HostPort, error: &ApproachError) -> ReachError {
-    let (code, advice) = match error {
-        ApproachError::Dial(error @ DialError::WebSocket(WsError::Refused { .. })) => (
-            error.code(),
-            "The gateway works and says no for now. Try again in a while, or ask your administrator.",
-        ),
-        ApproachError::Dial(error @ DialError::WebSocket(_)) => (
-            error.code(),
-            "What answers there may be a web server and no gateway, or something in between lets no WebSocket pass: compare \
-             address and port with your administrator.",
-        ),
-        ApproachError::Dial(error) => (error.code(), CHECK_NETWORK),
-        ApproachError::Settings(trouble) => (
-            trouble.code.as_str(),
-            "Look at umbra.proxy.ca_file and umbra.icg.bundle_file.",
-        ),
-        ApproachError::Trust(_) | ApproachError::Server(_) | ApproachError::Closed(_) => {
-            ("gateway", "Ask your administrator about the gateway.")
+impl ReachError {
+    /// An error at a stage with a stable word, what it means, and how it is said.
+    fn new(
+        (stage, word): (Stage, &str),
+        (code, values): (Code, &[(&'static str, &str)]),
+        sentence: String,
+        advice: &str,
+    ) -> Self {
+        Self {
+            stage,
+            code: word.to_owned(),
+            report: Report::new(code, values, joined(&sentence, advice)),
+            sentence,
+            advice: advice.to_owned(),
         }
-    };
-    ReachError {
-        stage: Stage::Gateway,
-        code: code.to_owned(),
-        sentence: format!("The gateway {address}: {}", sentence(error)),
-        advice: advice.to_owned(),
     }
 }
 
-fn server_failure(address: &HostPort, error: &ApproachError) -> ReachError {
-    let (code, said) = match error {
-        ApproachError::Server(TlsError::TimedOut) => (
-            "silent",
-            format!("The gateway {address} opens a way, but the server behind it says nothing."),
-        ),
-        ApproachError::Server(_)
-        | ApproachError::Dial(_)
-        | ApproachError::Trust(_)
-        | ApproachError::Settings(_)
-        | ApproachError::Closed(_) => (
-            "server",
-            format!("Behind the gateway {address}: {}", sentence(error)),
-        ),
-    };
-    ReachError {
-        stage: Stage::Server,
-        code: code.to_owned(),
-        sentence: said,
-        advice: "The gateway works, but its server does not answer. Try again in a while, or ask your administrator."
-            .to_owned(),
+fn joined(sentence: &str, advice: &str) -> String {
+    match advice {
+        "" => sentence.to_owned(),
+        advice => format!("{sentence} {advice}"),
     }
-}
-
-fn sentence_of(clause: &str) -> String {
-    let mut letters = clause.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string());
-    let mut text = first.unwrap_or_default() + letters.as_str();
-    if !text.ends_with('.') {
-        text.push('.');
-    }
-    text
 }
 
 /// Tells the stages to whoever listens.
@@ -656,6 +545,7 @@ impl Told<'_> {
         self.say(StageReport {
             stage,
             state,
+            report: Report::from(sentence.as_str()),
             sentence,
             advice,
         })
@@ -668,6 +558,7 @@ impl Told<'_> {
             state: StageState::Failed,
             sentence: error.sentence.clone(),
             advice: error.advice.clone(),
+            report: error.report.clone(),
         })
         .await;
         error

@@ -5,14 +5,15 @@ use std::future::Future;
 
 use tokio::sync::mpsc;
 use umbra_setup::{
-    Address, Again, Endpoint, Found, LogOnStage, Plan, Progress, Reached, Stage, State, TakenOn,
+    Address, Again, Endpoint, Found, LogOnStage, Plan, Progress, Reached, Report, Stage, State,
+    TakenOn,
 };
 
-/// What was found, and what was wrong on the way, as sentences.
-pub type Findings = (Vec<Found>, Vec<String>);
+/// What was found, and what was wrong on the way.
+pub type Findings = (Vec<Found>, Vec<Report>);
 
 /// A stage of the check, how far it is, and what came of it.
-pub type StageNote = (Stage, State, String);
+pub type StageNote = (Stage, State, Report);
 
 /// The device as the assistant knows it. Whatever waits has a deadline of its own; the assistant may drop it at any time.
 pub trait Device: Send + Sync + 'static {
@@ -24,24 +25,24 @@ pub trait Device: Send + Sync + 'static {
     fn sticks(&self) -> Findings;
     /// Tries a way in, telling each stage.
     ///
-    /// The error is a sentence: what happened, and what helps.
+    /// The error: what happened, and what helps.
     fn check(
         &self,
         endpoint: Endpoint,
         stages: mpsc::Sender<StageNote>,
-    ) -> impl Future<Output = Result<Reached, String>> + Send;
+    ) -> impl Future<Output = Result<Reached, Report>> + Send;
     /// Has the device taken on, telling each stage.
     ///
-    /// The error is a sentence, and what helps.
+    /// The error: what happened, and where to go on.
     fn log_on(
         &self,
         plan: Plan,
         stages: mpsc::Sender<LogOnStage>,
-    ) -> impl Future<Output = Result<TakenOn, (String, Again)>> + Send;
-    /// Keeps the progress; the error is a sentence.
-    fn store(&self, progress: &Progress) -> Result<(), String>;
+    ) -> impl Future<Output = Result<TakenOn, (Report, Again)>> + Send;
+    /// Keeps the progress.
+    fn store(&self, progress: &Progress) -> Result<(), Report>;
     /// Forgets the progress.
-    fn forget(&self) -> Result<(), String>;
+    fn forget(&self) -> Result<(), Report>;
     /// The server that the device belongs to, if it does.
     fn belongs(&self) -> Option<Address>;
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use umbra_carrier::address::HostPort;
+use umbra_protocol::credentials::shown_host;
 use umbra_protocol::first_auth::FirstAuthKey;
 use umbra_setup::{
-    Address, Again, Endpoint, Found, LogOnStage, Plan, Progress, Reached, Source, State, TakenOn,
-    Trust,
+    Address, Again, Code, Endpoint, Found, LogOnStage, Plan, Progress, Reached, Report, Source,
+    State, TakenOn, Trust,
 };
 
 use super::device::{Device, Findings, StageNote};
@@ -98,10 +99,10 @@ impl Device for ThisDevice {
         &self,
         endpoint: Endpoint,
         stages: mpsc::Sender<StageNote>,
-    ) -> Result<Reached, String> {
+    ) -> Result<Reached, Report> {
         let address = place(&endpoint.address)?;
-        let network =
-            Network::new(&self.snapshot().network).map_err(|trouble| trouble.to_string())?;
+        let network = Network::new(&self.snapshot().network)
+            .map_err(|trouble| Report::new(Code::Settings, &[], trouble.to_string()))?;
         let clock = Clock::system();
         let (sender, mut reports) = mpsc::channel(REPORTS);
         let check = async {
@@ -121,7 +122,7 @@ impl Device for ThisDevice {
                 root: reached.root_fingerprint,
                 public_ca: reached.public_ca,
             }),
-            Err(error) => Err(joined(&error.sentence, &error.advice)),
+            Err(error) => Err(error.report),
         }
     }
 
@@ -129,10 +130,14 @@ impl Device for ThisDevice {
         &self,
         plan: Plan,
         stages: mpsc::Sender<LogOnStage>,
-    ) -> Result<TakenOn, (String, Again)> {
-        let address = place(&plan.address).map_err(|sentence| (sentence, Again::Address))?;
-        let key = FirstAuthKey::parse(plan.key.reveal())
-            .map_err(|error| (error.to_string(), Again::Key))?;
+    ) -> Result<TakenOn, (Report, Again)> {
+        let address = place(&plan.address).map_err(|report| (report, Again::Address))?;
+        let key = FirstAuthKey::parse(plan.key.reveal()).map_err(|error| {
+            (
+                Report::new(Code::KeyForm, &[], error.to_string()),
+                Again::Key,
+            )
+        })?;
         let request = EnrolRequest {
             address,
             trust: match plan.trust {
@@ -152,7 +157,7 @@ impl Device for ThisDevice {
         };
         let joined = join(&request, &self.paths, progress)
             .await
-            .map_err(|error| why_not(&error))?;
+            .map_err(|error| why_not(&error, &plan.address))?;
         let mut taken = TakenOn {
             address: plan.address,
             device_name: String::new(),
@@ -178,12 +183,14 @@ impl Device for ThisDevice {
         Ok(taken)
     }
 
-    fn store(&self, progress: &Progress) -> Result<(), String> {
-        keep::store(&self.paths, &Files::new(), progress).map_err(|error| sentence(&error))
+    fn store(&self, progress: &Progress) -> Result<(), Report> {
+        keep::store(&self.paths, &Files::new(), progress)
+            .map_err(|error| Report::new(Code::Disk, &[], sentence(&error)))
     }
 
-    fn forget(&self) -> Result<(), String> {
-        keep::forget(&self.paths, &Files::new()).map_err(|error| sentence(&error))
+    fn forget(&self) -> Result<(), Report> {
+        keep::forget(&self.paths, &Files::new())
+            .map_err(|error| Report::new(Code::Disk, &[], sentence(&error)))
     }
 
     fn belongs(&self) -> Option<Address> {
@@ -196,28 +203,48 @@ impl Device for ThisDevice {
     }
 }
 
-fn place(address: &Address) -> Result<HostPort, String> {
-    HostPort::new(&address.host, address.port).map_err(|error| error.to_string())
+fn place(address: &Address) -> Result<HostPort, Report> {
+    HostPort::new(&address.host, address.port).map_err(|error| {
+        let place = shown_host(&address.host);
+        Report::new(Code::BadAddress, &[("place", &place)], error.to_string())
+    })
 }
 
 /// Why the device was not taken on, for the person, and what helps.
-fn why_not(error: &JoinError) -> (String, Again) {
-    let again = match error {
-        JoinError::Failed(failure) => match failure.code {
-            ErrorCode::Refused | ErrorCode::Usage => Again::Key,
-            ErrorCode::Unavailable
-            | ErrorCode::TryAgain
-            | ErrorCode::NotThere
-            | ErrorCode::Permission
-            | ErrorCode::Disk
-            | ErrorCode::Internal => Again::Later,
-        },
-        JoinError::Agent(_)
-        | JoinError::Identity(_)
-        | JoinError::Registry(_)
-        | JoinError::Enrolment(_) => Again::Later,
+fn why_not(error: &JoinError, address: &Address) -> (Report, Again) {
+    let (again, meaning) = match error {
+        JoinError::Failed(failure) => {
+            let again = match failure.code {
+                ErrorCode::Refused | ErrorCode::Usage => Again::Key,
+                ErrorCode::Unavailable
+                | ErrorCode::TryAgain
+                | ErrorCode::NotThere
+                | ErrorCode::Permission
+                | ErrorCode::Disk
+                | ErrorCode::Internal => Again::Later,
+            };
+            (again, Code::parse(&failure.reason))
+        }
+        JoinError::Agent(_) => (Again::Later, Some(Code::Agent)),
+        JoinError::Identity(_) | JoinError::Registry(_) | JoinError::Enrolment(_) => {
+            (Again::Later, Some(Code::DeviceFiles))
+        }
     };
-    (sentence(error), again)
+    let said = sentence(error);
+    let report = match meaning {
+        Some(code) => {
+            let place = address.to_string();
+            // Whatever a text of logging on speaks of is there.
+            let values: Vec<(&'static str, &str)> = code
+                .places()
+                .iter()
+                .map(|name| (*name, place.as_str()))
+                .collect();
+            Report::new(code, &values, said)
+        }
+        None => Report::from(said),
+    };
+    (report, again)
 }
 
 fn findings(discovery: discovery::Discovery) -> Findings {
@@ -252,16 +279,5 @@ fn note(report: StageReport) -> StageNote {
         StageState::Warning => State::Warning,
         StageState::Failed => State::Failed,
     };
-    (
-        report.stage,
-        state,
-        joined(&report.sentence, &report.advice),
-    )
-}
-
-fn joined(sentence: &str, advice: &str) -> String {
-    match advice {
-        "" => sentence.to_owned(),
-        advice => format!("{sentence} {advice}"),
-    }
+    (report.stage, state, report.report)
 }

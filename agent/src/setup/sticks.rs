@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use umbra_protocol::credentials::{Credentials, CredentialsError, FILE_MAX, FILE_NAMES};
-use umbra_setup::{Found, Source};
+use umbra_setup::{Code, Found, Report, Source};
 
 use super::device::Findings;
 use crate::files::{self, FileError};
@@ -43,8 +43,10 @@ pub fn look(folders: &[PathBuf]) -> Findings {
                     // The other file says the same.
                     break;
                 }
-                Some(Err(sentence)) => {
-                    problems.push(format!("{}: {sentence}", medium.join(name).display()));
+                Some(Err((meaning, why))) => {
+                    let file = medium.join(name).display().to_string();
+                    let sentence = format!("{file}: {why}");
+                    problems.push(Report::new(meaning, &[("file", &file)], sentence));
                 }
             }
         }
@@ -52,14 +54,38 @@ pub fn look(folders: &[PathBuf]) -> Findings {
     (found, problems)
 }
 
-fn read(path: &Path) -> Option<Result<Credentials, String>> {
+fn read(path: &Path) -> Option<Result<Credentials, (Code, String)>> {
     let bytes = match files::read(path, FILE_MAX) {
         Ok(None) => return None,
         Ok(Some(bytes)) => zeroize::Zeroizing::new(bytes),
-        Err(FileError::TooLarge { .. }) => return Some(Err(CredentialsError::TooLong.to_string())),
-        Err(error) => return Some(Err(error.to_string())),
+        Err(FileError::TooLarge { .. }) => {
+            let why = CredentialsError::TooLong.to_string();
+            return Some(Err((Code::FileTooLong, why)));
+        }
+        Err(error) => return Some(Err((Code::FileUnreadable, error.to_string()))),
     };
-    Some(Credentials::read(&bytes).map_err(|error| error.to_string()))
+    let read = Credentials::read(&bytes);
+    Some(read.map_err(|error| (meaning(&error), error.to_string())))
+}
+
+fn meaning(error: &CredentialsError) -> Code {
+    match error {
+        CredentialsError::TooLong => Code::FileTooLong,
+        CredentialsError::Empty => Code::FileEmpty,
+        CredentialsError::NotText => Code::FileNotText,
+        CredentialsError::Html => Code::FileHtml,
+        CredentialsError::Truncated => Code::FileTruncated,
+        CredentialsError::Xml(_) => Code::FileDamaged,
+        CredentialsError::Dtd
+        | CredentialsError::TooMuch
+        | CredentialsError::OtherXml(_)
+        | CredentialsError::TooMany => Code::FileForeign,
+        CredentialsError::Version(_) => Code::FileVersion,
+        CredentialsError::Missing(_) => Code::FileLacks,
+        CredentialsError::Host(_) | CredentialsError::Port(_) => Code::FileAddress,
+        CredentialsError::Fingerprint(_) => Code::FileFingerprint,
+        CredentialsError::Key(_) | CredentialsError::TwoKeys => Code::FileKey,
+    }
 }
 
 fn mounted() -> Vec<PathBuf> {
@@ -182,7 +208,7 @@ broken line
             .collect();
         assert_eq!(files, ["icg.txt", "icg.xml"]);
         assert!(
-            problems.len() == 1 && problems[0].contains("one/icg.xml"),
+            problems.len() == 1 && problems[0].sentence().contains("one/icg.xml"),
             "{problems:?}"
         );
     }
@@ -204,6 +230,6 @@ broken line
         let (found, problems) = look(&[link, pipe, huge, folder.path().join("none")]);
         assert!(found.is_empty());
         assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems[2].contains("64 KiB"), "{problems:?}");
+        assert!(problems[2].sentence().contains("64 KiB"), "{problems:?}");
     }
 }

@@ -54,6 +54,7 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     check_several: "Connecting to {address} ({number} of {of}).",
     check_good: "The connection works.",
     check_good_after: "The connection works. Before that: {others}",
+    check_compare: "Next, compare its fingerprint with your credentials.",
     check_failed: "The connection does not work yet. The line marked as failed says why.",
     check_failed_all: "None of the addresses works yet. {others}",
     check_wrong_root: "The server {address} has another root certificate than the credentials name. It may be the wrong server, \
@@ -110,6 +111,7 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     log_on_title: "Log on",
     log_on_text: "{address} is asked to take this device on.",
     log_on_refused: "This did not work. {sentence}",
+    log_on_refused_foreign: "This did not work. {sentence}",
     log_on_other_key: "Other key",
     log_on_connect: "Connect",
     log_on_prove: "Prove the key",

@@ -6,6 +6,8 @@ mod en;
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::Code;
+
 /// The languages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -151,6 +153,8 @@ catalogue! {
     check_good,
     /// Check: it worked after others had not.
     check_good_after,
+    /// Check: the fingerprint has to be compared next.
+    check_compare,
     /// Check: it did not work.
     check_failed,
     /// Check: none of several worked.
@@ -248,8 +252,10 @@ catalogue! {
     log_on_title,
     /// Log on: while it runs.
     log_on_text,
-    /// Log on: refused.
+    /// Log on: refused, in words of the person's language.
     log_on_refused,
+    /// Log on: refused, in words of another language.
+    log_on_refused_foreign,
     /// Log on: button for another key.
     log_on_other_key,
     /// Log on: stage.
@@ -354,6 +360,14 @@ impl Catalogue {
             Language::En => &en::TEXTS,
             Language::De => &de::TEXTS,
         }
+    }
+}
+
+/// How a language says what the device has to say; nothing in English, in which the device says it itself.
+pub(crate) fn wording(language: Language, code: Code) -> Option<&'static str> {
+    match language {
+        Language::En => None,
+        Language::De => Some(de::wording(code)),
     }
 }
 

@@ -5,8 +5,9 @@ use umbra_protocol::credentials::Credentials;
 
 use super::{At, FOUND_MAX, Machine, PASTE_MAX, clipped};
 use crate::address::{Mistake, Typed};
+use crate::catalogue::Language;
 use crate::event::{Address, Effect, Endpoint, Found, Job, Moment, Source};
-use crate::text::printable;
+use crate::report::Report;
 use crate::view::Tone;
 
 /// The question for the address.
@@ -56,14 +57,14 @@ impl Machine {
         }
     }
 
-    pub(super) fn discovered(&mut self, job: Job, found: Vec<Found>, problems: &[String]) {
+    pub(super) fn discovered(&mut self, job: Job, found: Vec<Found>, problems: &[Report]) {
         let At::Address(asking) = &mut self.at else {
             return;
         };
         let usable = usable(found);
         if asking.search == Some(job) {
             asking.search = None;
-            asking.problems = shown(problems);
+            asking.problems = shown(problems, self.language);
             // What was chosen stays chosen, even where it is not found this time.
             self.kept.found.retain(|known| match known.source {
                 Source::Record { .. } | Source::Stick { .. } | Source::Pasted => true,
@@ -77,7 +78,7 @@ impl Machine {
         let Some((_, domain)) = asking.mail.take_if(|(asked, _)| *asked == job) else {
             return;
         };
-        asking.problems = shown(problems);
+        asking.problems = shown(problems, self.language);
         let texts = self.texts();
         self.kept.found.retain(
             |known| !matches!(&known.source, Source::Record { domain: other } if *other == domain),
@@ -106,11 +107,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn sticks(&mut self, found: Vec<Found>, problems: &[String]) {
+    pub(super) fn sticks(&mut self, found: Vec<Found>, problems: &[Report]) {
         let At::Address(asking) = &mut self.at else {
             return;
         };
-        asking.unusable = shown(problems);
+        asking.unusable = shown(problems, self.language);
         let mut found = usable(found);
         found.retain(|found| found.source.is_stick());
         let known = |list: &[Found], one: &Found| list.contains(one);
@@ -290,11 +291,11 @@ fn usable(mut found: Vec<Found>) -> Vec<Found> {
     found
 }
 
-fn shown(problems: &[String]) -> Vec<String> {
+fn shown(problems: &[Report], language: Language) -> Vec<String> {
     problems
         .iter()
         .take(4)
-        .map(|problem| printable(problem))
+        .map(|problem| problem.shown(language).0)
         .filter(|problem| !problem.is_empty())
         .collect()
 }

@@ -4,6 +4,7 @@
 use super::fingerprint::Comparing;
 use super::{At, Machine, key};
 use crate::event::{Address, Effect, Job, Reached, Stage, Trust};
+use crate::report::Report;
 use crate::text::printable;
 use crate::view::{State, Tone};
 
@@ -24,7 +25,7 @@ pub(super) struct Check {
 pub(super) struct Line {
     pub(super) state: State,
     pub(super) sentence: String,
-    /// Whether the sentence is from the catalogue, in the person's language.
+    /// Whether the sentence is in the person's language.
     pub(super) ours: bool,
 }
 
@@ -37,15 +38,15 @@ fn lines() -> [Line; Stage::ALL.len()] {
 }
 
 impl Check {
-    pub(super) fn note(&mut self, job: Job, stage: Stage, state: State, sentence: &str) {
+    pub(super) fn note(&mut self, job: Job, stage: Stage, state: State, said: (String, bool)) {
         if self.job == job
             && self.result.is_none()
             && let Some(at) = Stage::ALL.iter().position(|known| *known == stage)
         {
             self.lines[at] = Line {
                 state,
-                sentence: printable(sentence),
-                ours: false,
+                sentence: said.0,
+                ours: said.1,
             };
         }
     }
@@ -100,10 +101,7 @@ impl Machine {
                 texts.check_wrong_root,
                 &[("address", &reached.address.to_string())],
             );
-            check.note(job, Stage::Chain, State::Failed, &sentence);
-            for line in &mut check.lines {
-                line.ours = line.state == State::Failed;
-            }
+            check.note(job, Stage::Chain, State::Failed, (sentence.clone(), true));
             self.failed(sentence, effects);
             return;
         }
@@ -113,16 +111,32 @@ impl Machine {
             }
         }
         let others = others(&check.failures);
-        check.result = Some(Ok(reached));
-        if others.is_empty() {
-            self.say(Tone::Good, texts.check_good);
+        let next = if named.is_some() {
+            Some(texts.key_trust_credentials)
+        } else if reached.root.is_some() && self.kept.confirmed == reached.root {
+            Some(texts.key_trust_confirmed)
+        } else if reached.public_ca.is_some() && !self.kept.require_fingerprint {
+            None
         } else {
-            let text = self.filled(texts.check_good_after, &[("others", &others)]);
-            self.say(Tone::Warning, &text);
+            reached.root.map(|_| texts.check_compare)
+        };
+        check.result = Some(Ok(reached));
+        let (tone, mut text) = match others.is_empty() {
+            true => (Tone::Good, texts.check_good.to_owned()),
+            false => {
+                let values = [("others", others.as_str())];
+                let text = crate::text::fill(texts.check_good_after, &values);
+                (Tone::Warning, text)
+            }
+        };
+        if let Some(next) = next {
+            text = format!("{text} {next}");
         }
+        self.say(tone, &text);
     }
 
-    pub(super) fn not_reached(&mut self, job: Job, sentence: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn not_reached(&mut self, job: Job, said: &Report, effects: &mut Vec<Effect>) {
+        let (sentence, ours) = said.shown(self.language);
         if let At::Check(check) = &mut self.at
             && check.job == job
             && check.result.is_none()
@@ -131,12 +145,13 @@ impl Machine {
             for line in &mut check.lines {
                 if line.state == State::Running {
                     line.state = State::Failed;
-                    if line.sentence.is_empty() {
-                        line.sentence = printable(sentence);
+                    if line.sentence.is_empty() || ours {
+                        line.sentence.clone_from(&sentence);
+                        line.ours = ours;
                     }
                 }
             }
-            self.failed(printable(sentence), effects);
+            self.failed(sentence, effects);
         }
     }
 

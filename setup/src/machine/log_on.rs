@@ -4,6 +4,7 @@
 use super::key;
 use super::{At, Machine};
 use crate::event::{Again, Effect, Job, LogOnStage, Plan, TakenOn};
+use crate::report::Report;
 use crate::text::printable;
 use crate::view::{State, Tone};
 use umbra_protocol::Secret;
@@ -78,8 +79,9 @@ impl Machine {
         effects.push(Effect::Forget);
     }
 
-    pub(super) fn refused(&mut self, job: Job, sentence: &str, again: Again) {
+    pub(super) fn refused(&mut self, job: Job, said: &Report, again: Again) {
         let texts = self.texts();
+        let (sentence, ours) = said.shown(self.language);
         let At::LogOn(logging_on) = &mut self.at else {
             return;
         };
@@ -92,7 +94,11 @@ impl Machine {
             }
         }
         logging_on.refused = Some(again);
-        let text = self.filled(texts.log_on_refused, &[("sentence", &printable(sentence))]);
+        let template = match ours {
+            true => texts.log_on_refused,
+            false => texts.log_on_refused_foreign,
+        };
+        let text = self.filled(template, &[("sentence", &sentence)]);
         self.say(Tone::Problem, &text);
     }
 

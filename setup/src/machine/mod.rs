@@ -22,7 +22,6 @@ use crate::event::{
     Address, Effect, Endpoint, Event, Found, Job, Moment, Outcome, Progress, Source, Start,
     TakenOn, Trust,
 };
-use crate::text::printable;
 use crate::view::{Input, Tone, View};
 
 /// The form of [`Progress`] that is written.
@@ -190,8 +189,9 @@ impl Machine {
                 state,
                 sentence,
             } => {
+                let said = sentence.shown(self.language);
                 if let At::Check(check) = &mut self.at {
-                    check.note(job, stage, state, &sentence);
+                    check.note(job, stage, state, said);
                 }
             }
             Event::Reached { job, reached } => self.reached(job, reached, &mut effects),
@@ -211,7 +211,7 @@ impl Machine {
             Event::NotStored { sentence } => {
                 let text = self.filled(
                     self.texts().not_stored,
-                    &[("sentence", &printable(&sentence))],
+                    &[("sentence", &sentence.shown(self.language).0)],
                 );
                 self.say(Tone::Warning, &text);
             }

@@ -263,15 +263,10 @@ fn checking(machine: &Machine, check: &check::Check, texts: &Catalogue) -> Scree
     for (stage, line) in Stage::ALL.into_iter().zip(&check.lines) {
         let (label, failed) = stage_texts(stage, texts);
         let template = match line.state {
-            // What the device says is English; where that is not the person's language, the word for the state is enough.
-            State::Waiting | State::Running | State::Skipped | State::Good => {
-                match machine.language {
-                    Language::En => "{sentence}",
-                    Language::De => "",
-                }
-            }
+            _ if line.ours => "{sentence}",
+            // In another language than the person's; the word for the state is enough.
+            State::Waiting | State::Running | State::Skipped | State::Good => "",
             State::Warning => texts.stage_warning,
-            State::Failed if line.ours => "{sentence}",
             State::Failed => failed,
         };
         screen = screen.item(Item::Progress {

@@ -213,7 +213,7 @@ impl Desk {
                 job,
                 stage,
                 state: State::Running,
-                sentence: String::new(),
+                sentence: "".into(),
             });
             self.tell(Event::Checking {
                 job,

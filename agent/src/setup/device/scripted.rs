@@ -88,11 +88,11 @@ impl Device for Scripted {
         &self,
         endpoint: Endpoint,
         stages: mpsc::Sender<StageNote>,
-    ) -> Result<Reached, String> {
+    ) -> Result<Reached, Report> {
         let _check = Check::begin(&self.checks);
         let is_down = endpoint.address.host == "down.example.com";
         for stage in Stage::ALL {
-            let _ = stages.send((stage, State::Running, String::new())).await;
+            let _ = stages.send((stage, State::Running, Report::from(""))).await;
             if self.silent.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
@@ -115,7 +115,7 @@ impl Device for Scripted {
         &self,
         plan: Plan,
         stages: mpsc::Sender<LogOnStage>,
-    ) -> Result<TakenOn, (String, Again)> {
+    ) -> Result<TakenOn, (Report, Again)> {
         for stage in LogOnStage::ALL {
             let _ = stages.send(stage).await;
         }
@@ -132,7 +132,7 @@ impl Device for Scripted {
         })
     }
 
-    fn store(&self, progress: &Progress) -> Result<(), String> {
+    fn store(&self, progress: &Progress) -> Result<(), Report> {
         self.kept
             .lock()
             .expect("not poisoned")
@@ -140,7 +140,7 @@ impl Device for Scripted {
         Ok(())
     }
 
-    fn forget(&self) -> Result<(), String> {
+    fn forget(&self) -> Result<(), Report> {
         self.kept.lock().expect("not poisoned").push(None);
         Ok(())
     }

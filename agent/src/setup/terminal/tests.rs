@@ -129,7 +129,8 @@ impl Seat {
                 sentence: format!(
                     "All is well with {}, as far as can be seen from here.",
                     stage.id()
-                ),
+                )
+                .into(),
             });
         }
         self.tell(Told::Reached {
