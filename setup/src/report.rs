@@ -13,8 +13,11 @@ pub struct Report {
     /// In English: what happened, and what helps.
     sentence: String,
     /// What it means, where that is known, with the values that its text has places for.
-    meaning: Option<(Code, Vec<(&'static str, String)>)>,
+    meaning: Option<Box<Meaning>>,
 }
+
+/// A code with its values.
+type Meaning = (Code, Vec<(&'static str, String)>);
 
 impl Report {
     /// Something whose meaning is known. What the code has places for has to be there.
@@ -31,7 +34,7 @@ impl Report {
             .collect();
         Self {
             sentence: sentence.into(),
-            meaning: Some((code, values)),
+            meaning: Some(Box::new((code, values))),
         }
     }
 
@@ -42,7 +45,7 @@ impl Report {
 
     /// What it means, where that is known.
     pub fn code(&self) -> Option<Code> {
-        self.meaning.as_ref().map(|(code, _)| *code)
+        self.meaning.as_ref().map(|meaning| meaning.0)
     }
 
     /// Fit to be shown in this language, and whether it is in it. What the catalogue has no words for stays English.
@@ -50,7 +53,7 @@ impl Report {
         let text = self
             .meaning
             .as_ref()
-            .and_then(|(code, values)| Some((catalogue::wording(language, *code)?, values)));
+            .and_then(|meaning| Some((catalogue::wording(language, meaning.0)?, &meaning.1)));
         match text {
             Some((text, values)) => {
                 let values: Vec<(&str, &str)> = values

@@ -5,6 +5,8 @@ mod discovery;
 mod doctor;
 mod hostile_names;
 mod identity;
+mod screen;
 mod terminal;
 mod unattended;
 mod window;
+mod wrong_turns;

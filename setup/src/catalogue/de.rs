@@ -153,6 +153,8 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     face_step: "Schritt {number} von {of}",
     face_keys: "Tab oder Pfeile: bewegen · Eingabe: weiter · Esc: zurück · F2: Schlüssel zeigen · Strg-C: verlassen",
     face_busy: "Bitte warten …",
+    face_more_above: "weiter oben steht noch mehr (Bild auf)",
+    face_more_below: "weiter unten steht noch mehr (Bild ab)",
     face_show: "anzeigen",
     face_hide: "verbergen",
     state_waiting: "wartet",

@@ -144,6 +144,8 @@ pub(super) static TEXTS: Catalogue = Catalogue {
     face_step: "Step {number} of {of}",
     face_keys: "Tab or arrows: move · Enter: go on · Esc: back · F2: show or hide the key · Ctrl-C: leave",
     face_busy: "Please wait …",
+    face_more_above: "more above (Page Up)",
+    face_more_below: "more below (Page Down)",
     face_show: "show",
     face_hide: "hide",
     state_waiting: "waiting",

@@ -316,6 +316,10 @@ catalogue! {
     face_keys,
     /// Faces: under way.
     face_busy,
+    /// Faces: more above what is to be seen.
+    face_more_above,
+    /// Faces: more below what is to be seen.
+    face_more_below,
     /// Faces: show a secret.
     face_show,
     /// Faces: hide a secret.

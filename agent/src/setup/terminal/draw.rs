@@ -46,7 +46,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, form: &Form, colours: boo
     let buttons = buttons(view, form, &look, usize::from(width));
     let help = wrapped(texts.face_keys, usize::from(width));
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-    let [head, _, body, _, foot, hints] = Layout::vertical([
+    let [head, above, body, below, foot, hints] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(1),
         Constraint::Min(3),
@@ -98,10 +98,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, form: &Form, colours: boo
             body.y + rows(line - from),
         ));
     }
+    let dim = Style::new().add_modifier(Modifier::DIM);
+    // Nobody should take what is on the screen for all there is.
+    for (there_is, text, place) in [
+        (from > 0, texts.face_more_above, above),
+        (from + height < total, texts.face_more_below, below),
+    ] {
+        if there_is {
+            frame.render_widget(Paragraph::new(Line::from(Span::styled(text, dim))), place);
+        }
+    }
     let seen: Vec<Line<'static>> = lines.lines.into_iter().skip(from).take(height).collect();
     frame.render_widget(Paragraph::new(seen), body);
     frame.render_widget(Paragraph::new(buttons), foot);
-    let dim = Style::new().add_modifier(Modifier::DIM);
     let help: Vec<Line<'static>> = help
         .into_iter()
         .map(|line| Line::from(Span::styled(line, dim)))
@@ -238,8 +247,18 @@ fn lines(view: &View, form: &Form, look: &Look, width: usize) -> Body {
                     State::Failed => ("x", texts.state_failed, look.tone(Tone::Problem)),
                 };
                 let line = format!("[{sign}] {label}: {word}");
-                body.push(&line, 0, style);
-                body.push(sentence, 4, Style::new());
+                let together = line.chars().count() + 3 + sentence.chars().count();
+                let is_short = !sentence.is_empty() && together <= body.width;
+                if is_short && matches!(state, State::Good | State::Skipped | State::Running) {
+                    // One line for what needs no attention: the whole list fits a small screen.
+                    body.lines.push(Line::from(vec![
+                        Span::styled(line, style),
+                        Span::raw(format!(" – {sentence}")),
+                    ]));
+                } else {
+                    body.push(&line, 0, style);
+                    body.push(sentence, 4, Style::new());
+                }
                 // What goes on, and what went wrong, is always to be seen.
                 if matches!(state, State::Running | State::Failed) {
                     body.focus = Some((body.lines.len().saturating_sub(1), None));

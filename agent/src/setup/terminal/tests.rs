@@ -4,8 +4,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::backend::TestBackend;
 use umbra_protocol::Fingerprint;
 use umbra_setup::{
-    Address, Effect, Event as Told, Item, Language, Machine, Reached, Rules, Stage, Start, State,
-    Step,
+    Address, Catalogue, Effect, Event as Told, Item, Language, Machine, Reached, Rules, Stage,
+    Start, State, Step,
 };
 
 use super::*;
@@ -109,6 +109,11 @@ impl Seat {
     }
 
     fn reach(&mut self) {
+        self.reach_saying("as far as can be seen from here");
+    }
+
+    /// The check goes through, and each stage says that.
+    fn reach_saying(&mut self, what: &str) {
         let job = self
             .asked
             .iter()
@@ -126,11 +131,7 @@ impl Seat {
                 job,
                 stage,
                 state: State::Good,
-                sentence: format!(
-                    "All is well with {}, as far as can be seen from here.",
-                    stage.id()
-                )
-                .into(),
+                sentence: format!("All is well with {}, {what}.", stage.id()).into(),
             });
         }
         self.tell(Told::Reached {
@@ -158,6 +159,49 @@ impl Seat {
         assert_eq!(seat.step(), Step::Key);
         seat
     }
+}
+
+#[test]
+fn the_whole_check_is_on_a_small_screen_and_what_is_not_is_announced() {
+    const LABELS: [&str; 7] = [
+        "] Name",
+        "] Network",
+        "] Proxy",
+        "] Encryption",
+        "] Certificates",
+        "] Gateway",
+        "] Server",
+    ];
+    let texts = Catalogue::of(Language::En);
+    let at_check = |what: &str| {
+        let mut seat = Seat::new(Language::En, 80, 24);
+        seat.key(KeyCode::Enter)
+            .type_in("gw.example.com")
+            .key(KeyCode::Enter);
+        seat.reach_saying(what);
+        seat
+    };
+    let mut seat = at_check("thanks");
+    let screen = seat.screen();
+    for label in LABELS {
+        assert!(screen.contains(label), "{label} in\n{screen}");
+    }
+    assert!(screen.contains("All is well with server"), "{screen}");
+    assert!(!screen.contains(texts.face_more_below), "{screen}");
+
+    // Sentences that are too long for that.
+    let mut seat = at_check(&"and so on ".repeat(12));
+    let screen = seat.screen();
+    assert!(!screen.contains("] Server"), "{screen}");
+    assert!(screen.contains(texts.face_more_below), "{screen}");
+    assert!(!screen.contains(texts.face_more_above), "{screen}");
+    let screen = (0..6).fold(String::new(), |_, _| {
+        seat.key(KeyCode::PageDown);
+        seat.screen()
+    });
+    assert!(screen.contains("] Server"), "{screen}");
+    assert!(screen.contains(texts.face_more_above), "{screen}");
+    assert!(!screen.contains(texts.face_more_below), "{screen}");
 }
 
 #[test]
