@@ -374,7 +374,7 @@ async fn walk(scratch: &Scratch, language: &'static str, patient: bool) -> anyho
     person.terminal.clear().await?;
     person.terminal.paste(&format!("  {key} \n")).await?;
     let hide = person.says("[F2: hide]", "[F2: verbergen]");
-    let show = person.says("[F2: show]", "[F2: zeigen]");
+    let show = person.says("[F2: show]", "[F2: anzeigen]");
     let masked = person.terminal.screen(&[show, "•"]).await?;
     ensure!(!masked.contains(&key), "the key is to be seen:\n{masked}");
     person.press("F2").await?;
@@ -449,7 +449,9 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
         let second = open(scratch, "second", &person.program).await?;
         let other = second.screen(&["Setup is running already"]).await?;
         let first = person.terminal.process().await?;
-        ensure!(other.contains(&format!("PID {first}")), "{other}");
+        let told: Vec<&str> = other.split_whitespace().collect();
+        let told = told.join(" ");
+        ensure!(told.contains(&format!("PID {first}.")), "{other}");
         let process = second.process().await?;
         second.press(&["Enter"]).await?;
         gone(process).await?;

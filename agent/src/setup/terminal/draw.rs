@@ -13,6 +13,8 @@ use super::form::{Focus, Form};
 /// Wider lines are hard to read.
 const WIDTH_MAX: u16 = 100;
 const MARGIN: u16 = 2;
+/// A longer notice would leave no room for anything else.
+const NOTICE_MAX: usize = 10;
 
 /// What lies between header and buttons, line by line.
 struct Body {
@@ -46,8 +48,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, form: &Form, colours: boo
     let buttons = buttons(view, form, &look, usize::from(width));
     let help = wrapped(texts.face_keys, usize::from(width));
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-    let [head, above, body, below, foot, hints] = Layout::vertical([
+    // What has just happened stands above everything that can be scrolled.
+    let notice = notice(view, &look, usize::from(width));
+    let told = match notice.len() {
+        0 => 0,
+        count => rows(count.min(NOTICE_MAX) + 1),
+    };
+    let [head, news, above, body, below, foot, hints] = Layout::vertical([
         Constraint::Length(2),
+        Constraint::Length(told),
         Constraint::Length(1),
         Constraint::Min(3),
         Constraint::Length(1),
@@ -76,6 +85,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, form: &Form, colours: boo
         )),
     ];
     frame.render_widget(Paragraph::new(heading), head);
+    let news = Rect::new(
+        news.x,
+        news.y + 1,
+        news.width,
+        news.height.saturating_sub(1),
+    );
+    frame.render_widget(Paragraph::new(notice), news);
 
     let lines = lines(view, form, &look, usize::from(body.width));
     let height = usize::from(body.height);
@@ -142,6 +158,23 @@ impl Look {
     }
 }
 
+fn notice(view: &View, look: &Look, width: usize) -> Vec<Line<'static>> {
+    let Some(notice) = &view.notice else {
+        return Vec::new();
+    };
+    let sign = match notice.tone {
+        Tone::Information => "i",
+        Tone::Good => "+",
+        Tone::Warning => "!",
+        Tone::Problem => "x",
+    };
+    let style = look.tone(notice.tone).add_modifier(Modifier::BOLD);
+    wrapped(&format!("[{sign}] {}", notice.text), width)
+        .into_iter()
+        .map(|line| Line::from(Span::styled(line, style)))
+        .collect()
+}
+
 fn lines(view: &View, form: &Form, look: &Look, width: usize) -> Body {
     let texts = Catalogue::of(view.language);
     let focus = form.focus(view);
@@ -150,17 +183,6 @@ fn lines(view: &View, form: &Form, look: &Look, width: usize) -> Body {
         focus: None,
         width: width.max(20),
     };
-    if let Some(notice) = &view.notice {
-        let sign = match notice.tone {
-            Tone::Information => "i",
-            Tone::Good => "+",
-            Tone::Warning => "!",
-            Tone::Problem => "x",
-        };
-        let style = look.tone(notice.tone).add_modifier(Modifier::BOLD);
-        body.push(&format!("[{sign}] {}", notice.text), 0, style);
-        body.gap();
-    }
     for paragraph in &view.text {
         body.push(paragraph, 0, Style::new());
     }

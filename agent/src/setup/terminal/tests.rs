@@ -205,6 +205,22 @@ fn the_whole_check_is_on_a_small_screen_and_what_is_not_is_announced() {
 }
 
 #[test]
+fn what_has_just_happened_is_to_be_seen_however_long_the_rest_is() {
+    let mut seat = Seat::new(Language::En, 80, 24);
+    seat.key(KeyCode::Enter);
+    let problem = "One of the files on this stick can't be used. ".repeat(6);
+    seat.tell(Told::Sticks {
+        found: Vec::new(),
+        problems: vec![problem.as_str().into(); 3],
+    });
+    seat.key(KeyCode::Enter);
+    let screen = seat.screen();
+    let texts = Catalogue::of(Language::En);
+    assert!(screen.contains(texts.face_more_above), "{screen}");
+    assert!(screen.contains(texts.address_empty), "{screen}");
+}
+
+#[test]
 fn a_keyboard_alone_leads_to_logging_on_and_every_screen_fits_80_by_24() {
     for language in Language::ALL {
         let mut seat = Seat::new(language, 80, 24);
