@@ -228,7 +228,9 @@ impl Machine {
             Mistake::Mail => texts.address_bad_mail.to_owned(),
             Mistake::Letters => {
                 let name = umbra_protocol::credentials::shown_host(self.kept.typed.trim());
-                self.filled(texts.address_bad_letters, &[("name", &name)])
+                // As it was written it stands in the line below; the words around that are English.
+                let ascii = name.split(" (written").next().unwrap_or(&name);
+                self.filled(texts.address_bad_letters, &[("name", ascii)])
             }
         }
     }

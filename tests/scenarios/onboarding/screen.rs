@@ -192,14 +192,14 @@ pub(super) fn compare(name: &str, screen: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until there is no such process.
+/// Waits until the process has ended, whether or not tmux has noticed yet.
 pub(super) async fn gone(process: Pid) -> anyhow::Result<()> {
-    let place = PathBuf::from(format!("/proc/{process}"));
+    let place = format!("/proc/{process}/stat");
     eventually_is("the end of the assistant", PATIENCE, || {
-        if place.exists() {
-            Err(place.clone())
-        } else {
-            Ok(())
+        let state = std::fs::read_to_string(&place).unwrap_or_default();
+        match state.rsplit_once(") ") {
+            Some((_, rest)) if !rest.starts_with(['Z', 'X']) => Err(state),
+            Some(_) | None => Ok(()),
         }
     })
     .await
