@@ -120,6 +120,32 @@ async fn an_open_key_and_a_wrong_clock_are_named() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_about_to_expire_is_told_before_it_has() {
+    let device = Device::with_identity();
+    let identity = crate::identity::load(&device.paths)
+        .expect("readable")
+        .expect("there");
+    // As an older build may have made it: this one's last longer than any clock is believed.
+    let until = Clock::system().build_date() + 100 * crate::clock::DAY;
+    let key = KeyPair::from_pem(identity.key_pem()).expect("a key");
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.not_after = time::OffsetDateTime::from_unix_timestamp(until).expect("a date");
+    let certificate = params.self_signed(&key).expect("signed").pem();
+    std::fs::write(device.paths.certificate(), certificate).expect("written");
+    let early = Clock::fixed(until - 40 * crate::clock::DAY);
+    assert_eq!(
+        device.check_at("identity", &early).await.verdict,
+        Verdict::Good
+    );
+    let soon = Clock::fixed(until - crate::clock::DAY);
+    let check = device.check_at("identity", &soon).await;
+    assert!(
+        check.verdict == Verdict::Warning && check.sentence.contains("only valid until"),
+        "{check:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_line_in_the_registry_is_shown() {
     let device = Device::with_identity();
     std::fs::write(device.paths.registry(), "network.vncserver.enabled = 1\n").expect("written");

@@ -132,7 +132,7 @@ pub enum EnrolError {
         source: ApproachError,
     },
     /// No TLS, or not with this server.
-    #[error("the server {address} was not trusted")]
+    #[error("{}", tls_clause(.address, .source))]
     Tls {
         /// Where it was looked for.
         address: HostPort,
@@ -182,6 +182,15 @@ pub enum EnrolError {
     /// The result could not be kept.
     #[error("the server has taken this device on, but that could not be written down")]
     Store(#[source] EnrolmentError),
+}
+
+/// Not every end of a TLS set-up is about trust: who merely hangs up has shown nothing that could be trusted or not.
+fn tls_clause(address: &HostPort, source: &TlsError) -> String {
+    if source.concerns_certificates() {
+        format!("the server {address} was not trusted")
+    } else {
+        format!("no protected connection to the server {address} came about")
+    }
 }
 
 impl EnrolError {
@@ -609,5 +618,26 @@ async fn hear<R: tokio::io::AsyncRead + Unpin>(
         Ok(Ok(None)) => Err(EnrolError::Closed),
         Ok(Err(error)) => Err(EnrolError::Lost(error)),
         Err(_) => Err(EnrolError::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_merely_hangs_up_is_not_called_untrusted() {
+        let told = |source| {
+            let address = HostPort::parse("server.example.com", 8443).expect("an address");
+            EnrolError::Tls { address, source }.to_string()
+        };
+        assert_eq!(
+            told(TlsError::Closed),
+            "no protected connection to the server server.example.com:8443 came about"
+        );
+        assert_eq!(
+            told(TlsError::UnknownRoot),
+            "the server server.example.com:8443 was not trusted"
+        );
     }
 }

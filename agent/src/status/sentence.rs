@@ -32,6 +32,7 @@ impl Stage {
             }
             Stage::NotEnrolled => Some(
                 "Ask your administrator for the address, the root fingerprint and a first-authentication key, then run \
+                 “umbra-agent setup”, which asks for them, or \
                  “umbra-agent enroll --address HOST --fingerprint P1-P2-P3-P4 --key-file FILE”.",
             ),
             Stage::ManagementOff => Some(

@@ -175,6 +175,11 @@ async fn a_key_of_many_uses_does_not_bring_back_a_device_that_was_removed_and_an
     device.enrol(&site, &mass).await.expect("taken on");
     let (status, _) = api.ask("DELETE", "/devices/M1", None).await;
     assert_eq!(status.as_u16(), 204);
+    let id = mass
+        .stretch(&site.server.key_salt, umbra_protocol::first_auth::ROUNDS)
+        .key_id();
+    let uses = api.get(&format!("/keys/{id}/uses")).await;
+    assert_eq!(uses[0]["removed"], true, "{uses}");
     // Neither as it was, nor installed anew.
     for again in [&device, &Device::new("M1")] {
         let refusal = again.enrol(&site, &mass).await.expect_err("refused");
