@@ -65,10 +65,7 @@ pub enum ProgramError {
 
 /// Finds a program of the product: where `UMBRA_…_BIN` says, or beside the test's own executable.
 pub fn product(name: &str) -> Result<PathBuf, ProgramError> {
-    let short =
-        name.strip_prefix("umbra-")
-            .unwrap_or(if name == "umbra" { "console" } else { name });
-    let variable = format!("UMBRA_{}_BIN", short.to_uppercase().replace('-', "_"));
+    let variable = variable(name, "BIN");
     let path = match std::env::var_os(&variable) {
         Some(path) => PathBuf::from(path),
         None => beside_us(name),
@@ -81,6 +78,70 @@ pub fn product(name: &str) -> Result<PathBuf, ProgramError> {
             variable,
         }),
     }
+}
+
+fn variable(name: &str, what: &str) -> String {
+    let short =
+        name.strip_prefix("umbra-")
+            .unwrap_or(if name == "umbra" { "console" } else { name });
+    format!("UMBRA_{}_{what}", short.to_uppercase().replace('-', "_"))
+}
+
+/// The words that start a program of the product: its path, behind an emulator where it is made for another processor.
+/// `UMBRA_…_RUNNER` may name what to start it with instead.
+pub fn product_words(name: &str) -> Result<Vec<PathBuf>, ProgramError> {
+    let path = product(name)?;
+    let runner = std::env::var_os(variable(name, "RUNNER")).map(PathBuf::from);
+    let runner = match runner {
+        Some(runner) => Some(runner),
+        None => foreign(&path).map_err(|cause| ProgramError::Start {
+            name: name.to_owned(),
+            cause,
+        })?,
+    };
+    Ok(runner.into_iter().chain([path]).collect())
+}
+
+/// A command that starts a program of the product.
+pub fn product_command(name: &str) -> Result<Command, ProgramError> {
+    let words = product_words(name)?;
+    let (first, rest) = words
+        .split_first()
+        .map_or((Path::new(name), &[][..]), |(first, rest)| {
+            (first.as_path(), rest)
+        });
+    let mut command = Command::new(first);
+    command.args(rest);
+    Ok(command)
+}
+
+/// What runs programs of the processor that an ELF file is for, if that isn't this machine's: Debian's `qemu-user-static`.
+fn foreign(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    let mut header = [0; 20];
+    std::fs::File::open(path)?.read_exact(&mut header)?;
+    let processor = match (&header[..4], u16::from_le_bytes([header[18], header[19]])) {
+        (b"\x7fELF", 62) => "x86_64",
+        (b"\x7fELF", 183) => "aarch64",
+        // A script, or nothing that is known here: the system will say.
+        (_, _) => return Ok(None),
+    };
+    let ours = processor == std::env::consts::ARCH;
+    Ok((!ours).then(|| format!("qemu-{processor}-static").into()))
+}
+
+/// Whether a program is loaded by another one, as those that developers build are.
+pub fn is_dynamic(path: &Path) -> std::io::Result<bool> {
+    let file = std::fs::read(path)?;
+    let number = |at: usize, width: usize| {
+        let bytes = file.get(at..at + width).unwrap_or_default();
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |sum: usize, byte| sum << 8 | usize::from(*byte))
+    };
+    let (table, size, count) = (number(0x20, 8), number(0x36, 2), number(0x38, 2));
+    const INTERPRETER: usize = 3;
+    Ok((0..count).any(|part| number(table + part * size, 4) == INTERPRETER))
 }
 
 /// Test executables lie in `deps`, one below the programs; programs lie beside each other.
@@ -404,6 +465,26 @@ mod tests {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ")
             .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    }
+
+    #[test]
+    fn a_program_of_another_processor_is_started_by_an_emulator() {
+        let scratch = Scratch::new().expect("a folder");
+        let us = std::env::current_exe().expect("a path");
+        let mut file = std::fs::read(&us).expect("this test");
+        assert_eq!(foreign(&us).expect("readable"), None);
+        assert!(is_dynamic(&us).expect("readable"));
+        let (other, emulator) = match std::env::consts::ARCH {
+            "x86_64" => (183, "qemu-aarch64-static"),
+            _ => (62, "qemu-x86_64-static"),
+        };
+        file[18] = other;
+        let path = scratch.path("other");
+        std::fs::write(&path, &file).expect("written");
+        assert_eq!(foreign(&path).expect("readable"), Some(emulator.into()));
+        std::fs::write(&path, "#!/bin/sh\necho none of both\n").expect("written");
+        assert_eq!(foreign(&path).expect("readable"), None);
+        assert!(!is_dynamic(&path).expect("readable"));
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use umbra_tests::program::{Program, product, run};
+use umbra_tests::program::{Program, product_words, run};
 use umbra_tests::scratch::Scratch;
 use umbra_tests::world::{Device, PATIENCE};
 
@@ -64,7 +64,7 @@ pub(crate) async fn agent_under(
 ) -> anyhow::Result<Output> {
     let (program, before) = wrapper.split_first().context("no program")?;
     let mut command = Command::new(program);
-    command.args(before).arg(product("umbra-agent")?);
+    command.args(before).args(product_words("umbra-agent")?);
     command.arg("--root").arg(root).args(arguments);
     let output = run(scratch, program, &mut command, input.as_bytes(), PATIENCE).await?;
     Ok(output)

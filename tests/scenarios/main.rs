@@ -6,6 +6,7 @@ mod device_port;
 mod device_state;
 mod enrolment;
 mod faults;
+mod footprint;
 mod gateway;
 mod hostile_peer;
 mod indicator;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use umbra_tests::program::{Program, product, run};
+use umbra_tests::program::{Program, product_words, run};
 use umbra_tests::scratch::{Scratch, scenario};
 use umbra_tests::world::{Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig, World};
 
@@ -28,6 +28,16 @@ async fn pair_is_whole(scratch: &Scratch, device: &Device<'_>) -> anyhow::Result
     let of_certificate = public(&["x509", "-in", &certificate, "-noout", "-pubkey"]).await?;
     let of_key = public(&["pkey", "-in", &key, "-pubout"]).await?;
     Ok(!of_key.is_empty() && of_certificate == of_key)
+}
+
+/// The agent's name, as one types it into a shell.
+fn agent_typed() -> anyhow::Result<String> {
+    let words = product_words("umbra-agent")?;
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.display().to_string())
+        .collect();
+    Ok(words.join(" "))
 }
 
 fn mode(path: &Path) -> anyhow::Result<u32> {
@@ -69,11 +79,9 @@ async fn a_disk_that_takes_nothing_is_told_and_costs_nothing_that_was_there() {
         world.device.kill();
         let certificate = std::fs::read(world.device.certificate())?;
         let enrolment = std::fs::read(root.join("wfs/umbra/enrolment.json"))?;
+        let agent = agent_typed()?;
         // Every write fails as it does on a full disk.
         let full = |arguments: &str| {
-            let agent = product("umbra-agent")
-                .map(|path| path.display().to_string())
-                .unwrap_or_default();
             let mut command = Command::new("sh");
             let script = format!(
                 "ulimit -f 0; trap '' XFSZ; exec {agent} --root {} {arguments}",
@@ -103,7 +111,7 @@ async fn a_disk_that_takes_nothing_is_told_and_costs_nothing_that_was_there() {
         let fresh = Device::new(scratch, "fresh", DeviceConfig::default())?;
         let script = format!(
             "ulimit -f 0; trap '' XFSZ; exec {} --root {} identity",
-            product("umbra-agent")?.display(),
+            agent_typed()?,
             fresh.root().display()
         );
         let output = run(

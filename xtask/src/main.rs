@@ -2,9 +2,11 @@
 //! what a task needs beyond that, it installs itself and says so.
 
 mod demo;
+mod dist;
 mod fuzz;
 mod limbo;
 mod setup;
+mod shipped;
 mod step;
 mod test;
 
@@ -29,6 +31,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Holds how chains are verified and diagnosed against the cases of x509-limbo
     Limbo(limbo::Arguments),
+    /// Builds the agent as it ships, static and for each processor, and checks it
+    Dist(dist::Arguments),
     /// Starts a device and a server in a temporary folder and shadows the one through the other
     Demo(demo::Arguments),
 }
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Limbo(arguments) => limbo::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
     };
     match outcome {

@@ -1,12 +1,12 @@
 //! What the tests need beyond a Rust toolchain: real X servers, VNC servers and viewers from Debian, a scriptable viewer
 //! from PyPI. Installs only what is missing, and says what it installs before it does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::step::{say, step, succeeds, top};
+use crate::step::{say, step, succeeds, target_folder, top};
 
 /// How to see that something is there.
 enum Sign {
@@ -93,6 +93,18 @@ const PACKAGES: [(&str, Sign); 25] = [
     ),
 ];
 
+/// What `cargo xtask dist` needs where there is neither `cross` nor a musl target, and what runs the programs of the other
+/// processor.
+const FOR_DIST: [(&str, Sign); 4] = [
+    ("cargo-web", Sign::File(&["/usr/bin/cargo"])),
+    ("qemu-user-static", Sign::Program("qemu-aarch64-static")),
+    (
+        "rust-web-src",
+        Sign::File(&["/usr/lib/rustlib/src/rust/library/std/Cargo.toml"]),
+    ),
+    ("rustc-web", Sign::File(&["/usr/bin/rustc"])),
+];
+
 fn is_there(sign: &Sign) -> bool {
     match sign {
         Sign::Program(name) => on_path(name),
@@ -103,7 +115,8 @@ fn is_there(sign: &Sign) -> bool {
     }
 }
 
-fn on_path(name: &str) -> bool {
+/// Whether a program is on the search path.
+pub(crate) fn on_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
@@ -117,35 +130,53 @@ fn is_root() -> bool {
 
 /// Installs what is missing, or only says so.
 pub(crate) fn run(install: bool) -> anyhow::Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    debian("the tests", &PACKAGES, install)?;
+    python(&top().join(".test-env"), "tests/test-env.txt", install)
+}
+
+/// The same for what builds static programs and runs those of the other processor.
+pub(crate) fn for_dist(install: bool) -> anyhow::Result<()> {
+    debian("static programs", &FOR_DIST, install)?;
+    python(&zig(), "xtask/dist-env.txt", install)
+}
+
+/// Where zig and what leads cargo to it are, once they are installed.
+pub(crate) fn zig() -> PathBuf {
+    target_folder().unwrap_or_default().join("tools/zig")
+}
+
+fn debian(whom: &str, packages: &[(&'static str, Sign)], install: bool) -> anyhow::Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, sign)| !is_there(sign))
         .map(|(package, _)| *package)
         .collect();
     if missing.is_empty() {
-        say("==> set-up: everything that the tests need from Debian is there");
+        say(&format!(
+            "==> set-up: everything that {whom} need from Debian is there"
+        ));
     } else if install {
-        install_packages(&missing)?;
+        install_packages(whom, &missing)?;
     } else {
         say(&format!(
-            "==> set-up: missing and not installed, so tests will fail: {}",
+            "==> set-up: missing and not installed, so {whom} will fail: {}",
             missing.join(" ")
         ));
     }
-    python(install)
+    Ok(())
 }
 
-fn install_packages(missing: &[&str]) -> anyhow::Result<()> {
+fn install_packages(whom: &str, missing: &[&str]) -> anyhow::Result<()> {
     let packages = missing.join(" ");
     if !on_path("apt-get") {
         bail!(
-            "the tests need {packages} (Debian's names), and there is no apt-get to install them with"
+            "{whom} need {packages} (Debian's names), and there is no apt-get to install them with"
         );
     }
     let with_sudo = !is_root();
     if with_sudo && !on_path("sudo") {
         bail!(
-            "the tests need {packages}; run as root: apt-get install --no-install-recommends {packages}"
+            "{whom} need {packages}; run as root: apt-get install --no-install-recommends {packages}"
         );
     }
     say(&format!("==> set-up: installing from Debian: {packages}"));
@@ -166,29 +197,35 @@ fn install_packages(missing: &[&str]) -> anyhow::Result<()> {
     )
 }
 
-/// The virtual environment with the scriptable viewer; made anew when the list of what belongs into it has changed.
-fn python(install: bool) -> anyhow::Result<()> {
-    let environment = top().join(".test-env");
-    let wanted = top().join("tests/test-env.txt");
+/// A virtual environment; made anew when the list of what belongs into it has changed.
+fn python(environment: &Path, list: &str, install: bool) -> anyhow::Result<()> {
+    let wanted = top().join(list);
     let stamp = environment.join("installed.txt");
-    let list =
+    // Nobody needs to read the whole path of what lies in the source.
+    let shown = environment.strip_prefix(top()).unwrap_or(environment);
+    let shown = shown.display();
+    let content =
         std::fs::read(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == list) {
-        say("==> set-up: the Python environment is up to date");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == content) {
+        say(&format!(
+            "==> set-up: the Python environment {shown} is up to date"
+        ));
         return Ok(());
     }
     if !install {
-        say(
-            "==> set-up: .test-env is missing or out of date and not installed, so tests will fail",
-        );
+        say(&format!(
+            "==> set-up: {shown} is missing or out of date and not installed, so what needs it will fail"
+        ));
         return Ok(());
     }
-    say("==> set-up: installing from PyPI into .test-env: what tests/test-env.txt lists");
+    say(&format!(
+        "==> set-up: installing from PyPI into {shown}: what {list} lists"
+    ));
     step(
         "Python environment",
         Command::new("python3")
             .args(["-m", "venv", "--clear"])
-            .arg(&environment),
+            .arg(environment),
     )?;
     let mut pip = Command::new(environment.join("bin/pip"));
     step(
@@ -196,7 +233,7 @@ fn python(install: bool) -> anyhow::Result<()> {
         pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"])
             .arg(&wanted),
     )?;
-    std::fs::write(&stamp, list).with_context(|| format!("cannot write {}", stamp.display()))
+    std::fs::write(&stamp, content).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 #[cfg(test)]
@@ -216,12 +253,14 @@ mod tests {
 
     #[test]
     fn every_python_package_is_pinned() {
-        let list = std::fs::read_to_string(top().join("tests/test-env.txt")).expect("the list");
-        let packages: Vec<_> = list.lines().filter(|line| !line.starts_with('#')).collect();
-        assert!(
-            packages.iter().any(|line| line.starts_with("vncdotool==")),
-            "{list}"
-        );
-        assert!(packages.iter().all(|line| line.contains("==")), "{list}");
+        for (list, one) in [
+            ("tests/test-env.txt", "vncdotool=="),
+            ("xtask/dist-env.txt", "ziglang=="),
+        ] {
+            let list = std::fs::read_to_string(top().join(list)).expect("the list");
+            let packages: Vec<_> = list.lines().filter(|line| !line.starts_with('#')).collect();
+            assert!(packages.iter().any(|line| line.starts_with(one)), "{list}");
+            assert!(packages.iter().all(|line| line.contains("==")), "{list}");
+        }
     }
 }

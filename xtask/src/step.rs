@@ -14,6 +14,14 @@ pub(crate) fn top() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
+/// Where builds go.
+pub(crate) fn target_folder() -> std::io::Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => std::path::absolute(folder),
+        None => Ok(top().join("target")),
+    }
+}
+
 /// The cargo that runs this task, so that the toolchain stays the same.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

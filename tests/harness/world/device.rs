@@ -12,7 +12,7 @@ use super::{PATIENCE, Refused, Server, WorldError};
 use crate::desktop::{Desktop, Listen};
 use crate::eventually::eventually;
 use crate::netns::{Island, prefixed};
-use crate::program::{Program, product, run};
+use crate::program::{Program, product_command, run};
 use crate::scratch::Scratch;
 
 /// What the image maker decided for a device: parameters with their values as TOML.
@@ -163,7 +163,7 @@ impl<'s> Device<'s> {
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command, WorldError> {
-        let mut command = Command::new(product("umbra-agent")?);
+        let mut command = product_command("umbra-agent")?;
         command.arg("--root").arg(&self.root).args(arguments);
         Ok(prefixed(&self.prefix, &command))
     }

@@ -1,7 +1,7 @@
 //! Disks that take nothing more, or nothing at all.
 
 use anyhow::ensure;
-use umbra_tests::program::{Program, product};
+use umbra_tests::program::{Program, product_words};
 use umbra_tests::scratch::scenario;
 use umbra_tests::world::{Device, DeviceConfig};
 
@@ -12,7 +12,7 @@ use crate::enrolment::{enroll_words, key, key_on_file, keys, refused, site, text
 fn agent_in(scratch: &Scratch, enter: &[&str], root: &Path) -> anyhow::Result<Program> {
     let (program, before) = enter.split_first().context("no program")?;
     let mut command = Command::new(program);
-    command.args(before).arg(product("umbra-agent")?);
+    command.args(before).args(product_words("umbra-agent")?);
     command.arg("--root").arg(root).arg("run");
     Ok(Program::start(scratch, "agent-in-namespace", &mut command)?)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
-use umbra_tests::program::product;
+use umbra_tests::program::product_command;
 use umbra_tests::scratch::scenario;
 use umbra_tests::world::{Device, PATIENCE};
 
@@ -27,7 +27,7 @@ struct Assistant {
 
 impl Assistant {
     fn start(device: &Device<'_>, stick: &Path) -> anyhow::Result<Self> {
-        let mut child = Command::new(product("umbra-agent")?)
+        let mut child = Command::from(product_command("umbra-agent")?)
             .arg("--root")
             .arg(device.root())
             .args(["setup", "--face", "json", "--language", "en", "--media"])

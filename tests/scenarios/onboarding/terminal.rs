@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use umbra_tests::program::product;
+use umbra_tests::program::product_words;
 use umbra_tests::scratch::{Scratch, scenario};
 use umbra_tests::world::Device;
 
@@ -56,13 +56,13 @@ async fn walk(scratch: &Scratch, words: Words) -> anyhow::Result<()> {
     let export = ["keys", "export", "--format", "xml", "--out", &file];
     site.console.tell(&export, "").await?;
 
-    let (agent, root, stick) = (
-        text(&product("umbra-agent")?)?,
-        text(device.root())?,
-        text(&stick)?,
-    );
-    let program = [
-        &*agent,
+    let (root, stick) = (text(device.root())?, text(&stick)?);
+    let agent = product_words("umbra-agent")?;
+    let agent: Vec<String> = agent
+        .iter()
+        .map(|word| text(word))
+        .collect::<Result<_, _>>()?;
+    let arguments = [
         "--root",
         &root,
         "setup",
@@ -73,6 +73,7 @@ async fn walk(scratch: &Scratch, words: Words) -> anyhow::Result<()> {
         "--media",
         &stick,
     ];
+    let program: Vec<&str> = agent.iter().map(String::as_str).chain(arguments).collect();
     let terminal = Terminal::start(scratch, words.language, &program).await?;
     // A device is called what its host is called.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")?;

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use umbra_tests::eventually::{eventually, eventually_is};
 use umbra_tests::image::{Image, Rect};
-use umbra_tests::program::{Program, product, run};
+use umbra_tests::program::{Program, product, product_words, run};
 use umbra_tests::scratch::{Scratch, scenario};
 use umbra_tests::world::{Device, PATIENCE};
 use umbra_tests::x11::XServer;
@@ -53,12 +53,16 @@ impl<'s> Desk<'s> {
             agent: scratch.path("agent-of-window"),
         };
         // Its process ID is the agent's own, so that a test can end it, and see that it has ended.
+        let agent: Vec<String> = product_words("umbra-agent")?
+            .iter()
+            .map(|word| format!("'{}'", word.display()))
+            .collect();
         let script = format!(
-            "#!/bin/sh\ncd '{}' || exit\nmkfifo pipe.$$ || exit\ntee -a '{}' <pipe.$$ &\necho $$ >>'{}'\nexec '{}' --root '{}' \"$@\" >pipe.$$\n",
+            "#!/bin/sh\ncd '{}' || exit\nmkfifo pipe.$$ || exit\ntee -a '{}' <pipe.$$ &\necho $$ >>'{}'\nexec {} --root '{}' \"$@\" >pipe.$$\n",
             scratch.root().display(),
             desk.views.display(),
             desk.agents.display(),
-            product("umbra-agent")?.display(),
+            agent.join(" "),
             root.display(),
         );
         std::fs::write(&desk.agent, script)?;

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use umbra_tests::eventually::eventually;
 use umbra_tests::front::{dnsmasq_with, own_names};
 use umbra_tests::netns::isolate;
-use umbra_tests::program::product;
+use umbra_tests::program::product_words;
 use umbra_tests::scratch::{Scratch, scenario};
 use umbra_tests::world::{Device, PATIENCE};
 
@@ -43,11 +43,9 @@ impl<'s> Person<'s> {
         media: &[&str],
     ) -> anyhow::Result<Self> {
         let text = |path: PathBuf| path.to_str().map(str::to_owned).context("no path");
-        let mut program = vec![
-            text(product("umbra-agent")?)?,
-            "--root".to_owned(),
-            text(device.root().to_owned())?,
-        ];
+        let agent = product_words("umbra-agent")?.into_iter().map(text);
+        let mut program = agent.collect::<anyhow::Result<Vec<String>>>()?;
+        program.extend(["--root".to_owned(), text(device.root().to_owned())?]);
         let words = ["setup", "--face", "terminal", "--language", language];
         program.extend(words.map(str::to_owned));
         for medium in media {
