@@ -198,7 +198,9 @@ fn of_behaviour(path: &Path, target: Target) -> anyhow::Result<Vec<Finding>> {
 
     let help = said(&["--help"])?;
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
-    let whole = text.contains("Usage: umbra-agent") && text.contains("Exit codes:");
+    // It calls itself what the file is called.
+    let whole = ["Usage: ", "identity", "enroll", "Exit codes:"];
+    let whole = whole.iter().all(|words| text.contains(words));
     findings.push(code("--help", &help, 0, whole));
 
     let version = said(&["--version"])?;
