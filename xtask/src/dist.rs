@@ -1,5 +1,5 @@
 //! `cargo xtask dist`: the agent as it ships, one static file for each processor, with its sums and its list of parts, each
-//! checked. The same source built by the same tools gives the same bytes, wherever it lies; `--twice` proves it.
+//! checked. The same source built by the same tools is to give the same bytes, wherever it lies; `--twice` holds it to that.
 
 mod auditable;
 mod check;
