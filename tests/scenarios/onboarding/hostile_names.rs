@@ -376,8 +376,10 @@ async fn ten_megabytes_of_inventory_are_refused_and_cost_nothing() {
         let mut link = welcomed(&server, &identity).await?;
         let ten = large(BTreeMap::from([("x".into(), "y".repeat(10 << 20))]));
         let ten = encode(&FromDevice::from(ten));
-        link.announce(u32::try_from(ten.len())?, &ten[..FRAME])
-            .await?;
+        // The number is enough for the server: it may hang up before the rest is through.
+        let _ = link
+            .announce(u32::try_from(ten.len())?, &ten[..FRAME])
+            .await;
         refused(&mut link, "too_large").await?;
         let cases = [
             large(BTreeMap::from([("x".into(), "y".repeat(200 << 10))])),
