@@ -41,7 +41,7 @@ pub(super) async fn the_one(
             StatusCode::CONFLICT,
             "ambiguous_device",
             format!(
-                "{} devices have this name: use a unit ID or a device ID.",
+                "{} devices have this name or this unit ID: use a device ID, as “umbra devices show” and “--json” tell it.",
                 more + 1
             ),
         )),

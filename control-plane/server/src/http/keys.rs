@@ -53,7 +53,8 @@ pub(super) async fn make(
             ));
         }
         let line = Line::new(operator.actor(), "key.created", made.id);
-        let detail = format!("{:?} {}", stored.kind, stored.tag).to_lowercase();
+        let kind = format!("{:?}", stored.kind).to_lowercase();
+        let detail = format!("{kind} {}", stored.tag);
         audit::append(&mut tx, now, line.detail(detail.trim())).await?;
         answer.push(made);
     }

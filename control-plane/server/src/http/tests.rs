@@ -550,6 +550,26 @@ async fn devices_are_found_by_unit_name_and_part_and_can_be_renamed_and_removed(
         .ask("GET", "/api/v1/devices/desk-aa02", &token, None)
         .await;
     is_problem(&both, StatusCode::CONFLICT, "ambiguous_device");
+    // A device that is labelled as another one is named does not stand in for it.
+    let change = json!({ "name": "aa01" });
+    let renamed = api
+        .ask("PATCH", "/api/v1/devices/AA02", &token, Some(change))
+        .await;
+    let id = renamed.body["id"].as_str().expect("an ID").to_owned();
+    let either = api.ask("GET", "/api/v1/devices/AA01", &token, None).await;
+    is_problem(&either, StatusCode::CONFLICT, "ambiguous_device");
+    let one = api
+        .ask("GET", &format!("/api/v1/devices/{id}"), &token, None)
+        .await;
+    assert_eq!(one.body["unit_id"], "AA02");
+    let change = json!({ "name": "till" });
+    api.ask(
+        "PATCH",
+        &format!("/api/v1/devices/{id}"),
+        &token,
+        Some(change),
+    )
+    .await;
     let removed = api
         .ask("DELETE", "/api/v1/devices/AA01", &token, None)
         .await;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use umbra_carrier::x509::CertificateFacts;
-use umbra_protocol::command::CommandResult;
+use umbra_protocol::command::{CommandResult, CommandState};
 use umbra_protocol::enrolment::Challenge;
 use umbra_protocol::first_auth::ROUNDS;
 use umbra_protocol::hello::{Hello, Welcome};
@@ -427,7 +427,7 @@ impl Desk {
         let mut tx = self.server.store.begin().await?;
         if commands::finish(&mut tx, now, row, result).await? {
             let line = Line::new(Actor::Device(unit.clone()), "command.ended", result.id)
-                .detail(format!("{:?}: {}", result.state, result.sentence).to_lowercase());
+                .detail(format!("{}: {}", in_words(result.state), result.sentence));
             audit::append(&mut tx, now, line).await?;
         }
         tx.commit().await?;
@@ -573,4 +573,13 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
                 .map(|[byte]| byte)
         })
         .collect()
+}
+
+/// How a command ended, as the audit has it.
+fn in_words(state: CommandState) -> &'static str {
+    match state {
+        CommandState::Done => "done",
+        CommandState::Failed => "failed",
+        CommandState::Interrupted => "interrupted",
+    }
 }

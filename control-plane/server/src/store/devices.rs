@@ -167,7 +167,8 @@ pub async fn list(tx: &mut SqliteConnection, part: &str) -> Result<Vec<DeviceOnF
     rows.iter().map(device).collect()
 }
 
-/// The devices on file that a person may mean: that with this ID, else with this label, else with this name.
+/// The devices on file that a person may mean: that with this ID, else all with this label or this name. Devices choose their labels
+/// themselves, so one that is labelled as another is named must not stand in for it.
 pub async fn named(tx: &mut SqliteConnection, name: &str) -> Result<Vec<DeviceOnFile>, StoreError> {
     let rows = sqlx::query(select(
         "WHERE d.removed_at IS NULL AND (c.device_id = lower(?1) OR d.unit_id = upper(?1) OR lower(d.name) = lower(?1))",
@@ -182,10 +183,6 @@ pub async fn named(tx: &mut SqliteConnection, name: &str) -> Result<Vec<DeviceOn
             .device_id
             .to_string()
             .eq_ignore_ascii_case(name)
-    });
-    let exact = exact.or_else(|| {
-        all.iter()
-            .position(|device| device.unit_id.as_str().eq_ignore_ascii_case(name))
     });
     match exact {
         Some(at) => Ok(all.into_iter().skip(at).take(1).collect()),
