@@ -6,6 +6,7 @@
 
 // What everything stands on.
 pub mod clock;
+pub mod confine;
 pub mod exit;
 pub mod files;
 pub mod os;
@@ -30,6 +31,7 @@ pub mod link;
 
 // What comes over that way.
 pub mod commands;
+pub mod hands;
 pub mod session;
 
 // From outside, on the device.

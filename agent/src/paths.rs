@@ -24,6 +24,11 @@ impl Paths {
         self.root.join(path)
     }
 
+    /// What survives a restart, all of it.
+    pub fn state_partition(&self) -> PathBuf {
+        self.below("wfs")
+    }
+
     /// The directory of the device's certificate.
     pub fn certificate_directory(&self) -> PathBuf {
         self.below("wfs/ca-certs")
@@ -112,6 +117,16 @@ impl Paths {
     /// Records of sessions that the server has not filed yet.
     pub fn records(&self) -> PathBuf {
         self.below("wfs/umbra/state/records.json")
+    }
+
+    /// What the agent asks root for.
+    pub fn wishes(&self) -> PathBuf {
+        self.below("run/umbra/requests")
+    }
+
+    /// What root has answered; only root writes here.
+    pub fn wishes_answered(&self) -> PathBuf {
+        self.below("run/umbra-hands")
     }
 
     /// The directory of what lives as long as the agent runs.

@@ -6,6 +6,7 @@ mod service;
 mod world;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use umbra_carrier::tls::DatePolicy;
 use crate::clock::{Clock, Judgement};
 use crate::commands::journal::{Journal, JournalError};
 use crate::commands::{Commands, Tools};
+use crate::confine::Plan;
 use crate::control::{self, Action, Context, ControlError, ErrorCode, Failure};
 use crate::files::{self, Files};
 use crate::identity::{self, DeviceIdentity};
@@ -49,6 +51,8 @@ pub struct Config {
     pub clock: Clock,
     /// The way to change files.
     pub files: Files,
+    /// By what the agent gave up what it doesn't need; nothing if it hasn't.
+    pub confined_to: Option<Plan>,
     /// The journal, if the parameter `umbra.log.level` decides how much goes into it.
     pub logging: Option<Logging>,
 }
@@ -60,6 +64,7 @@ impl Config {
             paths,
             clock: Clock::system(),
             files: Files::new(),
+            confined_to: None,
             logging: None,
         }
     }
@@ -144,8 +149,13 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
+/// The agent's own directories, with their modes.
+pub(crate) fn own_directories(paths: &Paths) -> [(PathBuf, u32); 2] {
+    [(paths.kept(), 0o700), (paths.state(), 0o700)]
+}
+
 fn directories(paths: &Paths, board: &Board) {
-    for (path, mode) in [(paths.kept(), 0o700), (paths.state(), 0o700)] {
+    for (path, mode) in own_directories(paths) {
         if let Err(problem) = files::make_directory(&path, mode) {
             warn!(
                 error = sentence(&problem),
@@ -174,9 +184,21 @@ async fn look(config: Config, registry: Registry, board: Board) {
             let problems = (!problems.is_empty()).then(|| problems.join(" "));
             status.warn("registry", problems);
             status.warn("clock", clock);
+            status.warn("confinement", outgrown(&config, &registry));
         });
         tokio::time::sleep(GLANCE).await;
     }
+}
+
+/// What was configured after the agent had given up what it needs for it.
+fn outgrown(config: &Config, registry: &Registry) -> Option<String> {
+    let given_up = config.confined_to.as_ref()?;
+    let now = Plan::derive(&registry.snapshot(), &config.paths);
+    (!now.fits_in(given_up)).then(|| {
+        "A program or a file was configured after the agent had given up what it didn't need, so it may not be able to use it. \
+         Restart the agent."
+            .to_owned()
+    })
 }
 
 /// Without an identity nothing works: the agent says so and looks again, for as long as it takes.

@@ -2,6 +2,7 @@
 
 mod between;
 mod clones;
+mod confined;
 mod device_port;
 mod device_state;
 mod enrolment;

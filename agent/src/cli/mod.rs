@@ -5,6 +5,7 @@ mod certificate;
 mod consent;
 mod doctor;
 mod enroll;
+mod hands;
 mod identity;
 mod leave;
 mod offline;
@@ -47,6 +48,11 @@ enum Command {
     /// Run the agent until it is told to stop (SIGTERM); the service manager does this.
     #[command(after_help = "Example:\n  umbra-agent run --log debug")]
     Run(run::Arguments),
+    /// As root: restart, switch off or update the device where the agent has asked for it; the service manager does this.
+    #[command(
+        after_help = "Example, where no service manager watches the folder:\n  umbra-agent hands --stay"
+    )]
+    Hands(hands::Arguments),
     /// Have a server take this device on.
     ///
     /// The administrator's credentials are needed: the server's address, the fingerprint of its root certificate, and a
@@ -135,6 +141,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<Exit, Prob
         Command::Run(arguments) => run::run(arguments, paths).await,
         Command::Enroll(arguments) => enroll::run(arguments, &paths, out).await,
         Command::Setup(arguments) => setup::run(arguments, &paths, out).await,
+        Command::Hands(arguments) => hands::run(&arguments, &paths, out).await,
         Command::Leave => leave::run(&paths, out).await,
         Command::Status(arguments) => status::run(&arguments, &paths, out).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &paths, out).await,

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 
 use super::Problem;
+use crate::confine::Plan;
 use crate::exit::Exit;
+use crate::files;
 use crate::logging;
 use crate::os::linux::Linux;
 use crate::paths::Paths;
-use crate::registry::Registry;
-use crate::run::{Config, RunError};
+use crate::registry::{Registry, Snapshot};
+use crate::run::{self, Config, RunError};
+use crate::status::Board;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -21,12 +25,14 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, paths: Paths) -> Result<Exit, Problem> {
-    let level = arguments
-        .log
-        .clone()
-        .unwrap_or_else(|| Registry::open_quietly(&paths).snapshot().log_level.clone());
-    let logging = logging::start(&level);
+    let snapshot = Registry::open_quietly(&paths).snapshot();
+    let level = arguments.log.as_ref().unwrap_or(&snapshot.log_level);
+    let logging = logging::start(level);
     let mut config = Config::new(paths.clone());
+    let board = Board::new();
+    if snapshot.confinement {
+        config.confined_to = Some(confine(&snapshot, &paths, &board));
+    }
     if arguments.log.is_none() {
         config.logging = Some(logging);
     }
@@ -43,11 +49,36 @@ pub(super) async fn run(arguments: Arguments, paths: Paths) -> Result<Exit, Prob
             _ = interrupt.recv() => {}
         }
     };
-    crate::run::run(config, Arc::new(Linux::new(paths)), shutdown)
+    run::run_with(config, Arc::new(Linux::new(paths)), board, shutdown)
         .await
         .map_err(|error| {
             let RunError::Control(_) = &error;
             Problem::of(Exit::Unavailable, &error)
         })?;
     Ok(Exit::Ok)
+}
+
+/// Gives up what the configuration doesn't need, while this is the only thread.
+fn confine(snapshot: &Snapshot, paths: &Paths, board: &Board) -> Plan {
+    // Afterwards only what is there already can be reached. What can't be made is told by the agent itself, when it runs.
+    for (folder, mode) in run::own_directories(paths) {
+        let _ = files::make_directory(&folder, mode);
+    }
+    let _ = files::make_directory(&paths.run(), 0o755);
+    let plan = Plan::derive(snapshot, paths);
+    let confined = plan.apply();
+    let lacking = confined
+        .iter()
+        .filter(|confined| confined.lacking)
+        .map(|confined| format!("{}: {}.", confined.layer.name(), confined.sentence))
+        .collect::<Vec<_>>()
+        .join(" ");
+    if !lacking.is_empty() {
+        warn!(
+            lacking,
+            "the agent runs with less confinement than it could have"
+        );
+    }
+    board.update(|status| status.confined = confined);
+    plan
 }

@@ -63,7 +63,7 @@ fn the_command_line_is_well_formed_and_every_command_has_an_example() {
             "{name} has no example"
         );
     }
-    assert_eq!(seen, 11);
+    assert_eq!(seen, 12);
 }
 
 #[test]

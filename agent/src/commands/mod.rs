@@ -20,6 +20,7 @@ use umbra_protocol::refusal::clip;
 
 use crate::clock::Clock;
 use crate::files::{FileError, Files};
+use crate::hands::{self, HandsError, Wish};
 use crate::identity::{self, DeviceIdentity, IdentityError, Next};
 use crate::link::LinkHandle;
 use crate::link::trouble::sentence;
@@ -173,28 +174,41 @@ impl Commands {
 
     async fn update(&self, id: CommandId) -> CommandResult {
         let snapshot = self.tools.registry.snapshot();
-        if snapshot.update_command.is_empty() {
-            return failed(
-                id,
-                "This device does not know how to update itself: its maker has named no program for it (umbra.update.command).",
-            );
-        }
         let Ok(_alone) = self.updating.try_lock() else {
             return failed(id, "Another update is still running on this device.");
         };
-        let program = Program {
-            command: &snapshot.update_command,
-            environment: &[],
-            input: "",
-            deadline: UPDATE_DEADLINE,
+        let updated = if snapshot.update_command.is_empty() {
+            self.updated_by_root()
+                .await
+                .map_err(|error| sentence(&error))
+        } else {
+            let program = Program {
+                command: &snapshot.update_command,
+                environment: &[],
+                input: "",
+                deadline: UPDATE_DEADLINE,
+            };
+            program::run(program)
+                .await
+                .map_err(|error| sentence(&error))
         };
-        match program::run(program).await {
+        match updated {
             Ok(said) if said.is_empty() => done(id, "The update program has done its work."),
             Ok(said) => done(
                 id,
                 format!("The update program has done its work; it said: {said}"),
             ),
-            Err(error) => failed(id, sentence(&error)),
+            Err(problem) => failed(id, problem),
+        }
+    }
+
+    async fn updated_by_root(&self) -> Result<String, HandsError> {
+        let waiting = hands::ask(&self.tools.paths, Wish::Update, UPDATE_DEADLINE)?;
+        loop {
+            if let Some(outcome) = waiting.look() {
+                return outcome;
+            }
+            tokio::time::sleep(hands::GLANCE).await;
         }
     }
 

@@ -28,20 +28,20 @@ const REST_MAX: u64 = 1024 * 1024;
 
 /// A program, and what it gets.
 #[derive(Debug)]
-pub(super) struct Program<'a> {
+pub(crate) struct Program<'a> {
     /// The program by its absolute path, and its arguments.
-    pub(super) command: &'a [String],
+    pub(crate) command: &'a [String],
     /// Its environment, beside a search path.
-    pub(super) environment: &'a [(String, String)],
+    pub(crate) environment: &'a [(String, String)],
     /// What it reads.
-    pub(super) input: &'a str,
+    pub(crate) input: &'a str,
     /// How long it may take; it is ended then, with all that it has started.
-    pub(super) deadline: Duration,
+    pub(crate) deadline: Duration,
 }
 
 /// Why a program did not do what it is for.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProgramError {
+pub(crate) enum ProgramError {
     /// No program is named.
     #[error("no program is named")]
     Nameless,
@@ -85,7 +85,7 @@ fn words(said: &str) -> String {
 }
 
 /// Runs it to its end; returns the last that it said, as one line. Dropping the future ends the program.
-pub(super) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
+pub(crate) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
     let (program, arguments) = what.command.split_first().ok_or(ProgramError::Nameless)?;
     let not_started = |source| ProgramError::Start {
         program: program.clone(),

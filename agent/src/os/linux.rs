@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Adapter, Bus, Os, OsError};
 use crate::files;
+use crate::hands::{self, HandsError, Wish};
 use crate::paths::Paths;
 
 /// How long a program that restarts the machine may take before it is left alone.
@@ -31,6 +32,23 @@ impl Linux {
     /// The system, with its files below this root.
     pub fn new(paths: Paths) -> Self {
         Self { paths }
+    }
+
+    /// By this program, or by root's hands where none is named.
+    fn power(&self, command: &[String], wish: Wish) -> Result<(), OsError> {
+        if !command.is_empty() {
+            return run(command);
+        }
+        let waiting = hands::ask(&self.paths, wish, POWER_DEADLINE)?;
+        loop {
+            match waiting.look() {
+                Some(Ok(_)) => return Ok(()),
+                // Taken, and still at work: the machine is on its way down.
+                Some(Err(HandsError::TooSlow(_))) => return Ok(()),
+                Some(Err(error)) => return Err(error.into()),
+                None => std::thread::sleep(hands::GLANCE),
+            }
+        }
     }
 }
 
@@ -88,11 +106,11 @@ impl Os for Linux {
     }
 
     fn reboot(&self, command: &[String]) -> Result<(), OsError> {
-        run(command)
+        self.power(command, Wish::Reboot)
     }
 
     fn shutdown(&self, command: &[String]) -> Result<(), OsError> {
-        run(command)
+        self.power(command, Wish::Shutdown)
     }
 }
 
@@ -306,12 +324,8 @@ mod tests {
     fn no_program_is_run_through_the_search_path_or_a_shell() {
         let (root, paths) = machine();
         let linux = Linux::new(paths);
-        for command in [
-            vec![],
-            vec!["reboot".to_owned()],
-            vec!["./reboot".to_owned()],
-        ] {
-            let error = linux.reboot(&command).expect_err("refused");
+        for command in ["", "reboot", "./reboot"] {
+            let error = linux.reboot(&[command.to_owned()]).expect_err("refused");
             assert!(error.to_string().contains("absolute path"), "{error}");
         }
         let made = root.path().join("made");

@@ -24,7 +24,7 @@ pub trait Os: Send + Sync + std::fmt::Debug {
     fn addresses(&self) -> Vec<IpAddr>;
     /// Changes with every start of the machine; empty where the system does not say.
     fn boot_id(&self) -> String;
-    /// Restarts the machine with this program and its arguments. Returns once the program has ended (or after ten seconds);
+    /// Restarts the machine with this program and its arguments, or has root do it where none is named. Returns once the program has ended (or after ten seconds);
     /// blocks that long, so call it where blocking is allowed.
     fn reboot(&self, command: &[String]) -> Result<(), OsError>;
     /// Switches the machine off; otherwise like [`Os::reboot`].
@@ -40,6 +40,9 @@ pub enum OsError {
         /// What was named.
         program: String,
     },
+    /// Root did not do it.
+    #[error(transparent)]
+    Hands(#[from] crate::hands::HandsError),
     /// The program could not be started.
     #[error("the program {program} can't be started")]
     Start {

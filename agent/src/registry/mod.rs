@@ -21,8 +21,8 @@ use umbra_protocol::settings::Value;
 pub use docs::markdown;
 pub use kind::{Kind, Upstream};
 pub use snapshot::{
-    Consent, DiscoverySettings, Gateways, Indicator, Manager, Ranking, SessionLimits, Snapshot,
-    Unattended, Vnc,
+    Consent, DiscoverySettings, Gateways, Hands, Indicator, Manager, Ranking, SessionLimits,
+    Snapshot, Unattended, Vnc,
 };
 pub use table::{Parameter, Source, TABLE, Who};
 
@@ -177,6 +177,18 @@ impl Registry {
     /// the layer below holds.
     pub fn open(paths: &Paths, files: &Files) -> Self {
         Self::read(paths, files, true)
+    }
+
+    /// The programs that root runs for the agent, as the image's own file names them: what was set on the device or by the server
+    /// counts for nothing here, since the agent can write that.
+    pub fn of_the_image(paths: &Paths) -> Hands {
+        let mut image = FileLayer::default();
+        image.refresh(&paths.image_registry(), None);
+        let state = State {
+            image,
+            ..State::default()
+        };
+        state.snapshot().hands.clone()
     }
 
     /// [`Registry::open`] for somebody who only looks: leaves nothing on the disk.

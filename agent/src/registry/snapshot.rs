@@ -41,10 +41,25 @@ pub struct Snapshot {
     pub message_program: Vec<String>,
     /// Program and arguments that update the device; may be empty.
     pub update_command: Vec<String>,
+    /// Whether the agent gives up what it doesn't need when it starts.
+    pub confinement: bool,
+    /// What root does for the agent.
+    pub hands: Hands,
     /// How much is logged: `error`, `warn`, `info`, `debug`, `trace`.
     pub log_level: String,
     /// Revision of the server's settings that are in force; 0 when there are none.
     pub server_revision: u64,
+}
+
+/// Programs that root runs when the agent asks for it, each with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hands {
+    /// Restarts the device.
+    pub reboot: Vec<String>,
+    /// Switches the device off.
+    pub shutdown: Vec<String>,
+    /// Updates the device; may be empty.
+    pub update: Vec<String>,
 }
 
 /// Shadowing.
@@ -73,6 +88,11 @@ pub struct Vnc {
 }
 
 impl Vnc {
+    /// Whether the agent starts the VNC server itself.
+    pub fn is_spawned(&self) -> bool {
+        self.upstream == Upstream::Spawn
+    }
+
     /// The VNC server, for the proxy.
     ///
     /// # Errors
@@ -380,6 +400,12 @@ impl Values<'_> {
             shutdown_command: self.list("umbra.power.shutdown_command"),
             message_program: self.list("umbra.message.program"),
             update_command: self.list("umbra.update.command"),
+            confinement: self.bool("umbra.confinement"),
+            hands: Hands {
+                reboot: self.list("umbra.hands.reboot_command"),
+                shutdown: self.list("umbra.hands.shutdown_command"),
+                update: self.list("umbra.hands.update_command"),
+            },
             log_level: self.text("umbra.log.level"),
             server_revision: self.revision,
         }

@@ -479,7 +479,15 @@ pub static TABLE: &[Parameter] = &[
         Kind::Program { optional: true },
         List(&[]),
         LocalOnly,
-        "Program that updates the device, with its arguments; when empty, the command “update” fails.",
+        "Program that updates the device, with its arguments, run as the agent's user; when empty, root is asked for it \
+         (`umbra.hands.update_command`).",
+    ),
+    ours(
+        "umbra.confinement",
+        Kind::Bool,
+        Bool(true),
+        LocalOnly,
+        "When on, the agent gives up privileges, files and system calls that it doesn't need; read when it starts.",
     ),
     ours(
         "umbra.control.group",
@@ -491,17 +499,41 @@ pub static TABLE: &[Parameter] = &[
     ),
     ours(
         "umbra.power.reboot_command",
-        Kind::Program { optional: false },
-        List(&["/usr/bin/systemctl", "reboot"]),
+        Kind::Program { optional: true },
+        List(&[]),
         LocalOnly,
-        "Program that restarts the device, with its arguments.",
+        "Program that restarts the device, with its arguments, run as the agent's user; when empty, root is asked for it \
+         (`umbra.hands.reboot_command`).",
     ),
     ours(
         "umbra.power.shutdown_command",
-        Kind::Program { optional: false },
+        Kind::Program { optional: true },
+        List(&[]),
+        LocalOnly,
+        "Program that switches the device off, with its arguments, run as the agent's user; when empty, root is asked for it \
+         (`umbra.hands.shutdown_command`).",
+    ),
+    ours(
+        "umbra.hands.reboot_command",
+        Kind::Program { optional: true },
+        List(&["/usr/bin/systemctl", "reboot"]),
+        LocalOnly,
+        "Program that root runs when the agent asks for a restart; read from the image's own file alone.",
+    ),
+    ours(
+        "umbra.hands.shutdown_command",
+        Kind::Program { optional: true },
         List(&["/usr/bin/systemctl", "poweroff"]),
         LocalOnly,
-        "Program that switches the device off, with its arguments.",
+        "Program that root runs when the agent asks to be switched off; read from the image's own file alone.",
+    ),
+    ours(
+        "umbra.hands.update_command",
+        Kind::Program { optional: true },
+        List(&[]),
+        LocalOnly,
+        "Program that root runs when the agent asks for an update; read from the image's own file alone. When empty, the \
+         command “update” fails.",
     ),
     ours(
         "umbra.log.level",

@@ -39,6 +39,7 @@ fn wanted(vnc: &Vnc) -> Option<Wanted> {
 pub async fn run(sessions: Sessions) {
     let shared = &sessions.shared;
     let gate = Gate::new(STRANGERS);
+    let held = Held::taken();
     let mut registry = shared.registry.subscribe();
     let mut stopping = shared.stopping.subscribe();
     loop {
@@ -48,7 +49,7 @@ pub async fn run(sessions: Sessions) {
         let mut open = JoinSet::new();
         let mut failed = false;
         if let Some(want) = &want {
-            match bind(want).await {
+            match held.or_bind(want).await {
                 Ok(listeners) => {
                     let port = listeners
                         .first()
@@ -135,6 +136,47 @@ async fn accept(listener: &TcpListener, sessions: &Sessions, gate: &Gate) {
         tokio::spawn(async move { caller::attend(attended, arrival, origin, place).await });
     })
     .await;
+}
+
+/// A port that the service manager holds for the agent (`umbra-agent.socket`).
+struct Held(Option<std::net::TcpListener>);
+
+impl Held {
+    fn taken() -> Self {
+        let mut handed = listenfd::ListenFd::from_env();
+        let port = match handed.take_tcp_listener(0) {
+            Ok(port) => port,
+            Err(error) => {
+                warn!(%error, "what the service manager handed over is no port, so it isn't used");
+                None
+            }
+        };
+        Self(port)
+    }
+
+    /// That port if it is the wanted one, or else one of the agent's own.
+    async fn or_bind(&self, want: &Wanted) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+        let Some(held) = &self.0 else {
+            return bind(want).await;
+        };
+        let listener = || -> io::Result<(SocketAddr, TcpListener)> {
+            // A copy: it goes on being held while the agent doesn't listen.
+            let copy = held.try_clone()?;
+            copy.set_nonblocking(true)?;
+            Ok((copy.local_addr()?, TcpListener::from_std(copy)?))
+        };
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, want.port));
+        let (address, listener) = listener().map_err(|error| (nowhere, error))?;
+        if address.port() == want.port {
+            return Ok(vec![listener]);
+        }
+        warn!(
+            %address,
+            port = want.port,
+            "the service manager holds another port than network.vncserver.port says, so it isn't used"
+        );
+        bind(want).await
+    }
 }
 
 /// Opens all addresses on one port; any free one is chosen by the first.

@@ -14,6 +14,7 @@ use umbra_protocol::refusal::clip;
 use umbra_protocol::session::Permissions;
 
 use crate::clock;
+use crate::confine::Confined;
 
 /// Most messages that are kept for the person at the device; older ones go first.
 const MESSAGES_MAX: usize = 20;
@@ -212,6 +213,9 @@ pub struct Status {
     /// Texts for the person at the device.
     #[serde(default)]
     pub messages: Vec<UserMessage>,
+    /// What the agent has given up, so that it can't be made to use it.
+    #[serde(default)]
+    pub confined: Vec<Confined>,
     /// What is not as it should be, by topic.
     #[serde(default)]
     pub warnings: BTreeMap<String, String>,
@@ -234,6 +238,7 @@ impl Default for Status {
             sessions: Vec::new(),
             consents: Vec::new(),
             messages: Vec::new(),
+            confined: Vec::new(),
             warnings: BTreeMap::new(),
         }
     }

@@ -143,6 +143,14 @@ impl Status {
                 ago(message.at)
             );
         }
+        for confined in &self.confined {
+            let _ = writeln!(
+                text,
+                "  confinement    {}: {}",
+                confined.layer.name(),
+                confined.sentence
+            );
+        }
         for warning in self.warnings.values() {
             let _ = writeln!(text, "  warning        {warning}");
         }

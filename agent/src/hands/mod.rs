@@ -1,0 +1,139 @@
+//! What only root may do, asked for by the agent and done by a program that does nothing else: restarting, switching off and updating
+//! the device. The agent, which speaks with the network, can only leave one of three words in a folder; what they mean is
+//! said in the image's own file, which the agent can't write. Nothing passes through a shell.
+//!
+//! The service manager starts `umbra-agent hands` when a wish lies there (`umbra-hands.path`); without one it may stay running
+//! (`--stay`). A wish is answered by a file of the same name in a folder that only root can write.
+
+mod serve;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError, Files};
+use crate::paths::Paths;
+
+pub use serve::serve;
+
+/// How long a wish may lie there before somebody takes it.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// How often is looked whether something has happened.
+pub const GLANCE: Duration = Duration::from_millis(100);
+/// Most bytes of a wish, and of an answer.
+const FILE_MAX: usize = 4096;
+
+/// What root is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// The device is to restart.
+    Reboot,
+    /// The device is to switch itself off.
+    Shutdown,
+    /// The device is to update its system.
+    Update,
+}
+
+/// A wish, as it lies in the folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked {
+    wish: Wish,
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Answer {
+    done: bool,
+    /// What happened, as a sentence.
+    sentence: String,
+}
+
+/// Why a wish did not come true.
+#[derive(Debug, thiserror::Error)]
+pub enum HandsError {
+    /// The wish could not be left, or the answer not be read.
+    #[error("the device's helper for what only root may do could not be asked")]
+    File(#[from] FileError),
+    /// The answer is no answer.
+    #[error("the device's helper for what only root may do gave an answer that can't be read")]
+    Answer,
+    /// Nobody is there.
+    #[error(
+        "nobody on this device does what only root may do. Its maker has to switch “umbra-hands.path” on, or name a program for it"
+    )]
+    Nobody,
+    /// It was tried and did not work.
+    #[error("{0}")]
+    Failed(String),
+    /// It is not done yet.
+    #[error("it was not done after {} seconds; the device's helper goes on with it", .0.as_secs())]
+    TooSlow(Duration),
+}
+
+/// A wish that has been left.
+#[derive(Debug)]
+pub struct Waiting {
+    wish: PathBuf,
+    answer: PathBuf,
+    since: Instant,
+    deadline: Duration,
+}
+
+/// Leaves a wish. What becomes of it is to be looked at every [`GLANCE`], for `deadline` at most.
+///
+/// # Errors
+/// [`HandsError::File`] if it could not be left.
+pub fn ask(paths: &Paths, wish: Wish, deadline: Duration) -> Result<Waiting, HandsError> {
+    files::make_directory(&paths.wishes(), 0o700)?;
+    let mut name = [0; 8];
+    SystemRandom::new()
+        .fill(&mut name)
+        .map_err(|_| HandsError::Nobody)?;
+    let name = format!("{:016x}.json", u64::from_be_bytes(name));
+    let waiting = Waiting {
+        wish: paths.wishes().join(&name),
+        answer: paths.wishes_answered().join(&name),
+        since: Instant::now(),
+        deadline,
+    };
+    let text = serde_json::to_vec(&Asked { wish }).map_err(|_| HandsError::Answer)?;
+    Files::new().write(&waiting.wish, &text, 0o600)?;
+    Ok(waiting)
+}
+
+impl Waiting {
+    /// What has become of it; nothing while that is open. Says what root's program said.
+    pub fn look(&self) -> Option<Result<String, HandsError>> {
+        match files::read(&self.answer, FILE_MAX) {
+            Ok(Some(bytes)) => return Some(read_answer(&bytes)),
+            Ok(None) => {}
+            Err(error) => return Some(Err(error.into())),
+        }
+        let waited = self.since.elapsed();
+        if waited >= TAKEN_WITHIN && self.wish.exists() {
+            // Nobody is to find it later, when nobody expects it any more.
+            return Some(match std::fs::remove_file(&self.wish) {
+                Ok(()) => Err(HandsError::Nobody),
+                // It has just been taken.
+                Err(_) => return None,
+            });
+        }
+        (waited >= self.deadline).then_some(Err(HandsError::TooSlow(self.deadline)))
+    }
+}
+
+fn read_answer(bytes: &[u8]) -> Result<String, HandsError> {
+    let answer: Answer = serde_json::from_slice(bytes).map_err(|_| HandsError::Answer)?;
+    let sentence = umbra_protocol::refusal::clip(answer.sentence);
+    if answer.done {
+        Ok(sentence)
+    } else {
+        Err(HandsError::Failed(sentence))
+    }
+}
+
+#[cfg(test)]
+mod tests;
