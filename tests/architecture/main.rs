@@ -1,6 +1,8 @@
 //! The rules of the house that can be checked from outside of the code: who may know whom, and what the top folder
 //! must hold. The graph comes from `cargo metadata`, so a rule cannot rot without this noticing.
 
+mod image;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
