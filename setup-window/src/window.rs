@@ -278,3 +278,94 @@ fn of_locale() -> Language {
         .and_then(|locale| Language::of_locale(&locale))
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Long enough for any machine; nothing waits for it to pass.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    const GERMAN: &str = r#"{"version":1,"step":"language","number":1,"of":7,"language":"de","title":"Sprache","text":[],"items":[],"actions":[],"notice":null,"busy":false}"#;
+
+    /// A shell instead of the agent.
+    fn shell(folder: &Path, script: &str) -> Origin {
+        let program = folder.join("agent");
+        // Written by another process: no test that forks meanwhile holds it open for writing.
+        let written = Command::new("sh")
+            .args(["-c", "printf '%s' \"$1\" >\"$2\" && chmod 700 \"$2\"", "sh"])
+            .arg(format!("#!/bin/sh\n{script}\n"))
+            .arg(&program)
+            .status();
+        assert!(written.is_ok_and(|status| status.success()), "not written");
+        Origin {
+            program,
+            arguments: Vec::new(),
+        }
+    }
+
+    /// What a window over this script says once nothing runs behind it any more; none if it closes. And with which exit code.
+    fn said_after(script: &str) -> (Option<String>, u8) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let origin = shell(folder.path(), script);
+        let (context, outcome) = (Context::default(), Cell::new(1));
+        let mut window = Window::new(origin, &context, false, &outcome);
+        let begun = Instant::now();
+        loop {
+            window.take_news(&context);
+            match &window.now {
+                Now::Runs(..) => {
+                    assert!(begun.elapsed() < PATIENCE, "it still runs");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Now::Stopped { why, .. } => return (Some(why.clone()), outcome.get()),
+                Now::Closes => return (None, outcome.get()),
+            }
+        }
+    }
+
+    #[test]
+    fn the_death_of_the_assistant_is_told_in_the_language_of_its_last_screen() {
+        let (why, _) = said_after(&format!("echo '{GERMAN}'; kill -9 $$"));
+        let why = why.expect("it is told");
+        let (german, english) = (Catalogue::of(Language::De), Catalogue::of(Language::En));
+        assert!(why.contains(german.window_ended), "{why}");
+        assert_ne!(german.window_ended, english.window_ended);
+        let (why, _) = said_after(&format!("echo '{GERMAN}'; echo nonsense"));
+        assert_eq!(why.as_deref(), Some(german.window_unreadable));
+    }
+
+    #[test]
+    fn an_assistant_that_ends_without_a_screen_is_told_of_and_one_that_has_shown_its_end_is_not() {
+        let (why, code) = said_after("exit 0");
+        assert!(why.is_some());
+        assert_eq!(code, 1);
+        assert_eq!(said_after(&format!("echo '{GERMAN}'; exit 75")), (None, 75));
+    }
+
+    #[test]
+    fn a_window_that_goes_takes_its_assistant_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (begun_mark, mark) = (folder.path().join("begun"), folder.path().join("ended"));
+        let script = format!(
+            "touch '{}'; cat >/dev/null; touch '{}'",
+            begun_mark.display(),
+            mark.display()
+        );
+        let outcome = Cell::new(1);
+        let origin = shell(folder.path(), &script);
+        let window = Window::new(origin, &Context::default(), false, &outcome);
+        let begun = Instant::now();
+        while !begun_mark.exists() {
+            assert!(begun.elapsed() < PATIENCE, "it does not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(window);
+        // Without another wait: the window's own end waits for it.
+        assert!(mark.exists(), "it was left running");
+    }
+}

@@ -325,6 +325,28 @@ fn a_screen_reader_is_told_the_name_of_everything_and_never_the_key() {
 }
 
 #[test]
+fn what_the_window_says_itself_is_in_the_language_of_the_view() {
+    let mut shown = view(Step::Key, vec![entry(true, "")], vec![action("next", true)]);
+    shown.language = Language::De;
+    shown.busy = true;
+    let (german, english) = (Catalogue::of(Language::De), Catalogue::of(Language::En));
+    let mut stage = Stage::new(shown);
+    stage.does(Vec::new());
+    let told = format!("{:?}", stage.nodes());
+    let step = |texts: &Catalogue| fill(texts.face_step, &[("number", "2"), ("of", "7")]);
+    for (text, other) in [
+        (german.window_keys, english.window_keys),
+        (german.face_show, english.face_show),
+        (german.face_busy, english.face_busy),
+        (&step(german), &step(english)),
+    ] {
+        let quoted = |text: &str| format!("{text:?}");
+        assert!(told.contains(&quoted(text)), "“{text}” is not told");
+        assert!(!told.contains(&quoted(other)), "“{other}” is told");
+    }
+}
+
+#[test]
 fn every_screen_fits_every_window() {
     for (width, height) in [
         (640.0, 480.0),
