@@ -58,13 +58,14 @@ pub enum X11Error {
 }
 
 /// The programs that scenarios use, with the Debian package that has each.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("Xvfb", "xvfb"),
     ("Xtigervnc", "tigervnc-standalone-server"),
     ("vncviewer", "tigervnc-viewer"),
     ("x11vnc", "x11vnc"),
     ("xterm", "xterm"),
     ("xwd", "x11-apps"),
+    ("xclip", "xclip"),
     ("xdotool", "xdotool"),
     ("openssl", "openssl"),
 ];

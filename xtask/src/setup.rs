@@ -19,7 +19,7 @@ enum Sign {
 }
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
-const PACKAGES: [(&str, Sign); 25] = [
+const PACKAGES: [(&str, Sign); 26] = [
     ("dnsmasq-base", Sign::Program("dnsmasq")),
     ("haproxy", Sign::Program("haproxy")),
     ("iproute2", Sign::Program("ip")),
@@ -38,6 +38,7 @@ const PACKAGES: [(&str, Sign); 25] = [
     ("tmux", Sign::Program("tmux")),
     ("x11-apps", Sign::Program("xwd")),
     ("x11vnc", Sign::Program("x11vnc")),
+    ("xclip", Sign::Program("xclip")),
     ("xdotool", Sign::Program("xdotool")),
     ("xterm", Sign::Program("xterm")),
     ("xvfb", Sign::Program("Xvfb")),

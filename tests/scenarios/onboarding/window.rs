@@ -122,6 +122,18 @@ impl<'s> Desk<'s> {
         Ok(())
     }
 
+    /// Puts a text onto the clipboard, for as long as the owner lives.
+    fn copy(&self, text: &[u8]) -> anyhow::Result<Program> {
+        let file = self.scratch.path("copied");
+        std::fs::write(&file, text)?;
+        let mut command = self.screen.command("xclip")?;
+        // It stays: its own copy of itself in the background would outlive the test.
+        command
+            .args(["-quiet", "-selection", "clipboard", "-i"])
+            .arg(file);
+        Ok(Program::start(self.scratch, "xclip", &mut command)?)
+    }
+
     async fn type_text(&self, text: &str) -> anyhow::Result<()> {
         self.xdotool(&["type", "--delay", "25", text]).await
     }
@@ -485,6 +497,75 @@ async fn the_window_leads_to_a_connection_that_is_ready_in_german() {
         desk.step("check", "next").await?;
         desk.press(&["Return"]).await?;
         desk.step("key", "next").await?;
+        desk.see("the key", |image| is_screen(image, 5)).await?;
+        desk.press(&["Return"]).await?;
+        desk.step("ready", "finish").await?;
+        desk.see("the end", |image| is_screen(image, 7)).await?;
+        desk.press(&["Return"]).await?;
+        let status = window.wait(PATIENCE).await?;
+        ensure!(status.success(), "{status}");
+        device.wait_until_online().await?;
+        let name = device.unit_id().await?;
+        site.wait_for_way(&name, Some("icg")).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn credentials_pasted_into_the_window_with_the_keyboard_are_taken_as_a_whole() {
+    scenario(async |scratch| {
+        let site = Site::start(scratch).await?;
+        let device = prepare(scratch, &site).await?;
+        let credentials = std::fs::read(scratch.path("stick").join("icg.xml"))?;
+        let lines = credentials.iter().filter(|byte| **byte == b'\n').count();
+        ensure!(lines > 3, "a text of {lines} lines is no text");
+        let desk = Desk::start(scratch, device.root(), (1024, 768)).await?;
+        let mut window = desk.open(&desk.agent, "en")?;
+        desk.step("language", "next").await?;
+        desk.see("the first screen", |image| is_screen(image, 1))
+            .await?;
+        desk.press(&["Return"]).await?;
+        desk.step("address", "next").await?;
+        desk.see("the address", |image| is_screen(image, 2)).await?;
+
+        // Another program of the screen has the text, as where a person has copied it.
+        let _owner = desk.copy(&credentials)?;
+        // Once the owner is there: what is asked for before is empty.
+        eventually("the text to be on the clipboard", PATIENCE, async || {
+            let mut command = desk.screen.command("xclip")?;
+            command.args(["-selection", "clipboard", "-o"]);
+            let output = run(
+                scratch,
+                "xclip-out",
+                &mut command,
+                b"",
+                Duration::from_secs(30),
+            )
+            .await?;
+            ensure!(output.stdout == credentials, "{output:?}");
+            Ok(())
+        })
+        .await?;
+        desk.press(&["ctrl+v"]).await?;
+        desk.until("the word about the text", |view| {
+            view["step"].as_str() == Some("address")
+                && view["notice"]["tone"]
+                    .as_str()
+                    .is_some_and(|tone| tone != "problem")
+        })
+        .await?;
+        desk.press(&["Return"]).await?;
+        desk.step("check", "next").await?;
+        desk.see("the check", |image| is_screen(image, 3)).await?;
+        desk.press(&["Return"]).await?;
+        // They name the root and hold the key: nothing has to be compared or typed.
+        let asked = desk.step("key", "next").await?;
+        let dots = asked["items"][0]["text"].as_str().unwrap_or_default();
+        ensure!(
+            !dots.is_empty() && dots.chars().all(|c| c == '•'),
+            "{asked}"
+        );
         desk.see("the key", |image| is_screen(image, 5)).await?;
         desk.press(&["Return"]).await?;
         desk.step("ready", "finish").await?;
