@@ -33,6 +33,7 @@ const PACKAGES: [(&str, Sign); 26] = [
     ("python3-venv", Sign::PythonVenv),
     ("squid", Sign::Program("squid")),
     ("strace", Sign::Program("strace")),
+    ("systemd", Sign::Program("systemd-analyze")),
     ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
     ("tigervnc-viewer", Sign::Program("vncviewer")),
     ("tmux", Sign::Program("tmux")),
