@@ -19,7 +19,7 @@ enum Sign {
 }
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
-const PACKAGES: [(&str, Sign); 26] = [
+const PACKAGES: &[(&str, Sign)] = &[
     ("dnsmasq-base", Sign::Program("dnsmasq")),
     ("haproxy", Sign::Program("haproxy")),
     ("iproute2", Sign::Program("ip")),
@@ -132,7 +132,7 @@ fn is_root() -> bool {
 
 /// Installs what is missing, or only says so.
 pub(crate) fn run(install: bool) -> anyhow::Result<()> {
-    debian("the tests", &PACKAGES, install)?;
+    debian("the tests", PACKAGES, install)?;
     python(&top().join(".test-env"), "tests/test-env.txt", install)
 }
 
