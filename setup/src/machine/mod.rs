@@ -235,6 +235,8 @@ impl Machine {
                 };
                 Some(self.kept.allowed_at - next)
             }
+            // Its end is told even if something else was heard at that very moment.
+            At::Fingerprint(_) if self.kept.pausing => Some(self.kept.allowed_at),
             At::Language
             | At::Check(_)
             | At::Fingerprint(_)

@@ -517,6 +517,21 @@ fn three_wrong_parts_are_free_and_then_every_try_waits_longer() {
 }
 
 #[test]
+fn the_end_of_a_pause_is_told_even_if_something_else_comes_at_that_moment() {
+    let mut desk = Desk::to_fingerprint();
+    for _ in 0..3 {
+        desk.set("part", "0000000000000000").press("next");
+    }
+    // Something was heard just then, so the tick that was due is asked for again.
+    desk.now += Duration::from_secs(30);
+    let due = desk.machine.next_deadline(desk.now);
+    assert_eq!(due, Some(desk.now));
+    desk.machine.handle(Event::Tick, desk.now);
+    assert!(desk.notice().contains("try again"), "{}", desk.notice());
+    assert_eq!(desk.machine.next_deadline(desk.now), None);
+}
+
+#[test]
 fn going_back_or_starting_again_does_not_shorten_a_pause() {
     let mut desk = Desk::to_fingerprint();
     for _ in 0..3 {
