@@ -8,6 +8,7 @@ use umbra_setup::{Code, Found, Report, Source};
 
 use super::device::Findings;
 use crate::files::{self, FileError};
+use crate::link::trouble::sentence;
 
 /// Below these, systems mount removable media.
 const PLACES: [&str; 3] = ["/media", "/run/media", "/mnt"];
@@ -45,8 +46,8 @@ pub fn look(folders: &[PathBuf]) -> Findings {
                 }
                 Some(Err((meaning, why))) => {
                     let file = medium.join(name).display().to_string();
-                    let sentence = format!("{file}: {why}");
-                    problems.push(Report::new(meaning, &[("file", &file)], sentence));
+                    let said = format!("{file}: {why}");
+                    problems.push(Report::new(meaning, &[("file", &file)], said));
                 }
             }
         }
@@ -59,13 +60,13 @@ fn read(path: &Path) -> Option<Result<Credentials, (Code, String)>> {
         Ok(None) => return None,
         Ok(Some(bytes)) => zeroize::Zeroizing::new(bytes),
         Err(FileError::TooLarge { .. }) => {
-            let why = CredentialsError::TooLong.to_string();
+            let why = sentence(&CredentialsError::TooLong);
             return Some(Err((Code::FileTooLong, why)));
         }
-        Err(error) => return Some(Err((Code::FileUnreadable, error.to_string()))),
+        Err(error) => return Some(Err((Code::FileUnreadable, sentence(&error)))),
     };
     let read = Credentials::read(&bytes);
-    Some(read.map_err(|error| (meaning(&error), error.to_string())))
+    Some(read.map_err(|error| (meaning(&error), sentence(&error))))
 }
 
 fn meaning(error: &CredentialsError) -> Code {
@@ -208,9 +209,24 @@ broken line
             .collect();
         assert_eq!(files, ["icg.txt", "icg.xml"]);
         assert!(
-            problems.len() == 1 && problems[0].sentence().contains("one/icg.xml"),
+            problems.len() == 1 && problems[0].sentence().contains("one/icg.xml: The file "),
             "{problems:?}"
         );
+        assert!(problems[0].sentence().ends_with('.'), "{problems:?}");
+    }
+
+    #[test]
+    fn more_media_than_anybody_plugs_in_are_not_looked_at() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let media: Vec<PathBuf> = (0..MEDIA_MAX + 4)
+            .map(|number| folder.path().join(number.to_string()))
+            .collect();
+        for medium in &media {
+            std::fs::create_dir(medium).expect("a medium");
+            let text = credentials().to_text();
+            std::fs::write(medium.join("icg.txt"), text.as_bytes()).expect("written");
+        }
+        assert_eq!(look(&media).0.len(), MEDIA_MAX);
     }
 
     #[test]
