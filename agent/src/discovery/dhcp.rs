@@ -308,6 +308,27 @@ mod tests {
     }
 
     #[test]
+    fn of_many_leases_the_newest_count() {
+        let root = tempfile::tempdir().expect("a folder");
+        let hooks = root.path().join("run/umbra-dhcp");
+        std::fs::create_dir_all(&hooks).expect("made");
+        for number in 0..FILES_MAX + 4 {
+            // Names and ages in opposite order.
+            let path = hooks.join(format!("{:03}", 900 - number));
+            std::fs::write(&path, format!("ums{number}.example.com")).expect("written");
+            let seconds = u64::try_from(number).expect("few");
+            let written = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let file = std::fs::File::options().write(true).open(&path);
+            file.and_then(|file| file.set_modified(written))
+                .expect("dated");
+        }
+        let found = leases(&Paths::new(root.path()));
+        assert_eq!(found.len(), FILES_MAX);
+        let newest = found[0].server.as_ref().expect("a server");
+        assert_eq!(newest.host(), format!("ums{}.example.com", FILES_MAX + 3));
+    }
+
+    #[test]
     fn links_are_not_followed() {
         let root = tempfile::tempdir().expect("a folder");
         let leases_at = root.path().join("run/umbra-dhcp");

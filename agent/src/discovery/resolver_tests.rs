@@ -102,6 +102,10 @@ async fn several_records_come_back_each_with_its_strings_joined() {
             txt("a.example", &["https://icg", ".example"]),
             txt("a.example", &["second"]),
             txt("elsewhere.example", &["not asked for"]),
+            ResourceRecord {
+                class: CLASS::CH,
+                ..txt("a.example", &["of another class"])
+            },
         ];
         vec![bytes(&reply(question, records))]
     })
@@ -129,6 +133,33 @@ async fn a_cut_answer_is_fetched_over_tcp_up_to_what_tcp_can_carry() {
     let found = texts(resolver(server).txt("a.example").await);
     let lengths: Vec<usize> = found.iter().map(String::len).collect();
     assert_eq!(lengths, [254 * 255, 5]);
+}
+
+#[tokio::test]
+async fn of_countless_records_only_the_first_are_looked_at() {
+    let server = server(|question, _| {
+        let records = vec![txt("a.example", &["x"]); RECORDS_MAX + 20];
+        vec![bytes(&reply(question, records))]
+    })
+    .await;
+    let found = texts(resolver(server).txt("a.example").await);
+    assert_eq!(found.len(), RECORDS_MAX);
+}
+
+#[tokio::test]
+async fn an_answer_over_tcp_to_another_question_is_rubbish() {
+    let server = server(|question, tcp| {
+        let mut packet = reply(question, vec![txt("a.example", &["forged"])]);
+        if tcp {
+            packet.set_id(packet.id().wrapping_add(1));
+        } else {
+            packet.set_flags(PacketFlag::TRUNCATION);
+        }
+        vec![bytes(&packet)]
+    })
+    .await;
+    let error = resolver(server).txt("a.example").await.expect_err("forged");
+    assert!(matches!(error, ResolveError::Garbage { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -173,6 +204,14 @@ async fn aliases_are_followed_and_circles_and_endless_rows_are_told() {
             "3.example" => vec![alias("3.example", "4.example")],
             "4.example" => vec![alias("4.example", "5.example")],
             "5.example" => vec![alias("5.example", "6.example")],
+            // All at once, and nothing behind them.
+            "row.example" => ["row", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]
+                .windows(2)
+                .map(|pair| {
+                    let full = |label: &str| -> &'static str { format!("{label}.example").leak() };
+                    alias(full(pair[0]), full(pair[1]))
+                })
+                .collect(),
             _ => Vec::new(),
         };
         vec![bytes(&reply(question, records))]
@@ -185,8 +224,10 @@ async fn aliases_are_followed_and_circles_and_endless_rows_are_told() {
         assert!(matches!(error, ResolveError::Circle { .. }), "{error:?}");
         assert!(error.to_string().contains("circle"), "{error}");
     }
-    let error = resolver.txt("1.example").await.expect_err("endless");
-    assert!(matches!(error, ResolveError::Endless { .. }), "{error:?}");
+    for endless in ["1.example", "row.example"] {
+        let error = resolver.txt(endless).await.expect_err("endless");
+        assert!(matches!(error, ResolveError::Endless { .. }), "{error:?}");
+    }
     assert_eq!(texts(resolver.txt("nothing.example").await), [""; 0]);
 }
 
@@ -273,6 +314,8 @@ fn resolv_conf_is_read_as_the_c_library_reads_it() {
         ["192.0.2.53:53", "[2001:db8::53]:53", "192.0.2.54:53"]
     );
     assert_eq!(resolver.search(), ["corp.example", "--", "lab.example"]);
+    let many = Resolver::parse("search a.example b.example c.example d.example e.example\n");
+    assert_eq!(many.search().len(), SEARCH_MAX);
     let link_local = Resolver::parse("nameserver fe80::1%lo\nnameserver fe80::1%nowhere\n");
     assert_eq!(link_local.servers.len(), 1, "{link_local:?}");
     // Without a file the machine itself is asked.

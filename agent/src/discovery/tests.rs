@@ -114,6 +114,24 @@ async fn an_e_mail_address_leads_to_the_gateways_of_its_domain() {
 }
 
 #[tokio::test]
+async fn of_a_domains_countless_records_only_the_first_are_proposed() {
+    let texts: Vec<&'static str> = (0..RECORDS_MAX + 4)
+        .map(|number| &*format!("https://icg{number}.example.com:8443/usg/endpoint").leak())
+        .collect();
+    let server = dns(&[("igel-cloud-gateway.example.com", &texts)], &[]).await;
+    let found = of_mail_by(&resolver(server), "example.com", LONG).await;
+    assert_eq!(found.found.len(), RECORDS_MAX);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_told() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let resolver = resolver(silent.local_addr().expect("its address"));
+    let found = of_mail_by(&resolver, "example.com", Duration::ZERO).await;
+    assert_eq!(found.problems, [late()]);
+}
+
+#[tokio::test]
 async fn a_domain_without_a_record_and_what_is_no_domain_are_told() {
     let server = dns(&[], &[]).await;
     for (text, word) in [

@@ -164,6 +164,37 @@ mod tests {
     }
 
     #[test]
+    fn nobody_else_may_read_what_is_kept_and_no_link_is_followed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, paths) = device();
+        let lock = Lock::take(&paths, "x").expect("taken");
+        store(&paths, &Files::new(), &progress("x")).expect("kept");
+        for path in [paths.setup_lock(), paths.setup_progress()] {
+            let mode = std::fs::metadata(&path).expect("there").permissions();
+            assert_eq!(mode.mode() & 0o777, 0o600, "{}", path.display());
+        }
+        drop(lock);
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::write(&elsewhere, "of somebody else").expect("written");
+        std::fs::remove_file(paths.setup_lock()).expect("removed");
+        std::os::unix::fs::symlink(&elsewhere, paths.setup_lock()).expect("linked");
+        Lock::take(&paths, "x").expect_err("a link");
+        let left = std::fs::read_to_string(&elsewhere).expect("still there");
+        assert_eq!(left, "of somebody else");
+    }
+
+    #[test]
+    fn who_has_the_lock_is_told_in_few_words_that_steer_no_terminal() {
+        let (_folder, paths) = device();
+        let _lock = Lock::take(&paths, &format!("\u{1b}[2J{}", "x".repeat(5_000))).expect("taken");
+        let Err(LockError::Taken { who }) = Lock::take(&paths, "somebody") else {
+            panic!("there is one already");
+        };
+        assert!(!who.contains('\u{1b}'), "{who:?}");
+        assert!(who.len() <= 300, "{} bytes", who.len());
+    }
+
+    #[test]
     fn a_lock_that_root_made_can_be_taken_by_the_agents_user_later() {
         if !nix::unistd::Uid::effective().is_root() {
             // Nobody else can give files away.
@@ -219,6 +250,9 @@ mod tests {
             std::fs::write(paths.setup_progress(), text).expect("written");
             assert!(load(&paths).is_none(), "{text}");
         }
+        let huge = serde_json::to_vec(&progress(&"x".repeat(PROGRESS_MAX))).expect("JSON");
+        std::fs::write(paths.setup_progress(), huge).expect("written");
+        assert!(load(&paths).is_none(), "larger than any progress");
         store(&paths, &Files::new(), &progress("x")).expect("kept");
         assert_eq!(load(&paths), Some(progress("x")));
         forget(&paths, &Files::new()).expect("forgotten");

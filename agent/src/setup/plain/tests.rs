@@ -59,7 +59,24 @@ fn a_key_is_typed_unseen_and_what_follows_is_seen_again() {
     );
     assert_eq!(echo.0.lock().expect("not poisoned").last(), Some(&true));
     drop(plain);
-    assert!(!String::from_utf8(out).expect("text").contains("HUNTER2"));
+    let said = String::from_utf8(out).expect("text");
+    assert!(!said.contains("HUNTER2"), "{said}");
+    // Dots would be read out one by one.
+    assert!(said.contains("[…]") && !said.contains('•'), "{said}");
+}
+
+#[test]
+fn what_comes_after_an_unanswered_question_for_the_key_is_seen_again() {
+    let echo = Noted::default();
+    let mut out = Vec::new();
+    let mut plain = Plain::new(&mut out, Box::new(echo.clone()));
+    let mut view = key_view();
+    plain.show(&view).expect("shown");
+    plain.next(&view).expect("asked");
+    assert_eq!(echo.0.lock().expect("not poisoned").last(), Some(&false));
+    view.step = umbra_setup::Step::Ready;
+    plain.show(&view).expect("shown");
+    assert_eq!(echo.0.lock().expect("not poisoned").last(), Some(&true));
 }
 
 #[test]
