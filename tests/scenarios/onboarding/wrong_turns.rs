@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use umbra_tests::eventually::eventually;
 use umbra_tests::front::{dnsmasq_with, own_names};
 use umbra_tests::netns::isolate;
@@ -22,6 +23,18 @@ const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 const UNKNOWN_KEY: &str = "ABCDE-FGHJK-MNPQR-STVWX";
 /// Which part of the fingerprint is asked for: the third.
 const ASKED: usize = 2;
+
+/// How the assistant comes to an early end.
+#[derive(Clone, Copy)]
+enum BreakOff {
+    PowerCut,
+    Keyboard,
+    Button,
+}
+
+impl BreakOff {
+    const ALL: [Self; 3] = [Self::PowerCut, Self::Keyboard, Self::Button];
+}
 
 /// A person in front of the assistant.
 struct Person<'s> {
@@ -121,6 +134,31 @@ impl<'s> Person<'s> {
         self.press("C-c").await?;
         gone(process).await?;
         self.comes_back().await
+    }
+
+    /// Presses the button that leaves, stays at first, and comes back.
+    async fn cancels(&mut self) -> anyhow::Result<()> {
+        let process = self.terminal.process().await?;
+        let before = self.terminal.screen(&["[ Cancel ]"]).await?;
+        for answer in [["Enter"].as_slice(), &["Tab", "Enter"]] {
+            let now = self.terminal.screen(&["[ Cancel ]"]).await?;
+            ensure!(now == before, "staying changed something:\n{before}\n{now}");
+            // The last button comes before the first thing on the screen.
+            self.terminal.press(&["BTab", "Enter"]).await?;
+            let question = ["Leave the setup?", "[>Stay<]  [ Leave ]"];
+            self.terminal.screen(&question).await?;
+            self.terminal.press(answer).await?;
+        }
+        gone(process).await?;
+        self.comes_back().await
+    }
+
+    async fn breaks_off(&mut self, way: BreakOff) -> anyhow::Result<()> {
+        match way {
+            BreakOff::PowerCut => self.loses_power().await,
+            BreakOff::Keyboard => self.leaves().await,
+            BreakOff::Button => self.cancels().await,
+        }
     }
 
     /// Changes what the assistant keeps, while none runs.
@@ -424,6 +462,8 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
         person.step(1).await?;
         person.leaves().await?;
         person.step(1).await?;
+        person.cancels().await?;
+        person.step(1).await?;
         person.press("Escape").await?;
         person.sees("leave", &["Leave the setup?"]).await?;
         person.press("Escape").await?;
@@ -437,6 +477,8 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
             .sees("resumed", &["Step 2 of 7", "goes on where it stopped"])
             .await?;
         person.leaves().await?;
+        person.step(2).await?;
+        person.cancels().await?;
         person.step(2).await?;
         person.press("Escape").await?;
         person.step(1).await?;
@@ -455,6 +497,20 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
         gone(process).await?;
         person.step(2).await?;
 
+        // The check, while it runs: it begins anew.
+        let silent = TcpListener::bind("127.0.0.1:0").await?;
+        person.tries(&silent.local_addr()?.to_string()).await?;
+        let held = timeout(PATIENCE, silent.accept()).await??;
+        person.terminal.cut().await?;
+        drop((held, silent));
+        person.comes_back().await?;
+        person
+            .terminal
+            .screen(&["Step 3 of 7", "refuses connections"])
+            .await?;
+        person.press("Escape").await?;
+        person.step(2).await?;
+
         // The check.
         person.tries(&gateway).await?;
         person.terminal.screen(&["The connection works."]).await?;
@@ -463,11 +519,13 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
             .terminal
             .screen(&["Step 3 of 7", "The connection works."])
             .await?;
-        person.leaves().await?;
-        person
-            .terminal
-            .screen(&["Step 3 of 7", "The connection works."])
-            .await?;
+        for way in [BreakOff::Keyboard, BreakOff::Button] {
+            person.breaks_off(way).await?;
+            person
+                .terminal
+                .screen(&["Step 3 of 7", "The connection works."])
+                .await?;
+        }
         person.press("Escape").await?;
         let address = person.step(2).await?;
         ensure!(
@@ -483,12 +541,8 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
 
         // The fingerprint: the same part is missing afterwards.
         let asked = person.step(4).await?;
-        for cut in [true, false] {
-            if cut {
-                person.loses_power().await?;
-            } else {
-                person.leaves().await?;
-            }
+        for way in BreakOff::ALL {
+            person.breaks_off(way).await?;
             person
                 .terminal
                 .screen(&["Step 3 of 7", "The connection works."])
@@ -516,15 +570,11 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
         person.tries(missing).await?;
 
         // The key: it is never kept; what was compared is.
-        for cut in [true, false] {
+        for way in BreakOff::ALL {
             person.step(5).await?;
             person.terminal.type_in(UNKNOWN_KEY).await?;
             person.terminal.screen(&["•••••"]).await?;
-            if cut {
-                person.loses_power().await?;
-            } else {
-                person.leaves().await?;
-            }
+            person.breaks_off(way).await?;
             ensure!(
                 !person.kept()?.contains(UNKNOWN_KEY),
                 "the key is on the disk"
@@ -547,17 +597,13 @@ async fn a_power_cut_and_leaving_cost_nothing_at_any_step_and_there_is_one_assis
         person.step(5).await?;
 
         // Logging on, refused.
-        for cut in [true, false] {
+        for way in BreakOff::ALL {
             person.tries(UNKNOWN_KEY).await?;
             person
                 .terminal
                 .screen(&["Step 6 of 7", "Other key"])
                 .await?;
-            if cut {
-                person.loses_power().await?;
-            } else {
-                person.leaves().await?;
-            }
+            person.breaks_off(way).await?;
             person
                 .terminal
                 .screen(&["Step 3 of 7", "The connection works."])
