@@ -175,6 +175,19 @@ Example:
         #[arg(long, value_name = "P1-P2-P3-P4")]
         fingerprint: Option<Fingerprint>,
     },
+    /// Refuse the new certificate that somebody presents under a device's unit ID: the device's own stays
+    #[command(after_help = "\
+It is not offered again, and who has it stays out. Without --fingerprint, the one that is presented now is refused.
+
+Example:
+  umbra devices refuse-certificate till-5")]
+    RefuseCertificate {
+        /// Name, unit ID or device ID
+        device: String,
+        /// Refuse this certificate; an error if another one is presented
+        #[arg(long, value_name = "P1-P2-P3-P4")]
+        fingerprint: Option<Fingerprint>,
+    },
     /// Say that a device is no clone, after you have looked into it
     #[command(after_help = "\
 Two machines that take turns under one key are reported as clones, and the key is replaced. If they still take turns, the device

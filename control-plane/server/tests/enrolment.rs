@@ -280,6 +280,43 @@ async fn a_device_installed_anew_is_refused_until_the_administrator_accepts_its_
 }
 
 #[tokio::test]
+async fn a_replacement_that_the_administrator_refuses_stays_out_and_is_not_offered_again() {
+    let site = Site::new().await;
+    let (_, _link) = site.linked_device("A1").await;
+    let api = site.api().await;
+    let own = api.get("/devices/A1").await["certificate"].clone();
+    let key = api.key(json!({})).await;
+    let posing = Device::new("A1");
+    posing.enrol(&site, &key).await.expect_err("refused");
+    let path = "/devices/A1/certificate/refusal";
+    let other = json!({ "certificate": Fingerprint::from_bytes([1; 32]).to_string() });
+    let (status, _) = api.ask("POST", path, Some(other)).await;
+    assert_eq!(status.as_u16(), 409, "nobody has presented that one");
+    let fingerprint = Fingerprint::of_certificate(posing.identity.certificate()).to_string();
+    let refuse = json!({ "certificate": fingerprint });
+    let (status, device) = api.ask("POST", path, Some(refuse.clone())).await;
+    assert_eq!(status.as_u16(), 200, "{device}");
+    assert!(device["conflicting_certificate"].is_null());
+    assert_eq!(device["certificate"], own);
+
+    // It comes again: still refused, and nobody is asked again. Another one is news.
+    let refusal = posing.enrol(&site, &key).await.expect_err("refused");
+    assert_eq!(refusal.code, RefusalCode::CertificateMismatch);
+    assert!(api.get("/devices/A1").await["conflicting_certificate"].is_null());
+    let (status, _) = api.ask("POST", path, Some(refuse)).await;
+    assert_eq!(status.as_u16(), 409, "there is nothing to refuse any more");
+    Device::new("A1")
+        .enrol(&site, &key)
+        .await
+        .expect_err("refused");
+    assert!(!api.get("/devices/A1").await["conflicting_certificate"].is_null());
+    let audit = api.audit().await;
+    let count = |action: &str| audit.iter().filter(|line| line.0 == action).count();
+    assert_eq!(count("device.certificate_refused"), 1);
+    assert_eq!(count("device.certificate_conflict"), 2);
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_written_uses_no_key_up_and_says_so() {
     let site = Site::new().await;
     let (linked, mut link) = site.linked_device("B2").await;

@@ -122,6 +122,21 @@ impl Client {
         .await
     }
 
+    /// Refuses the certificate of a conflict: the one on file stays.
+    pub async fn refuse_certificate(
+        &self,
+        device: &str,
+        certificate: Fingerprint,
+    ) -> Result<Reply<Device>, ApiError> {
+        let refuse = AcceptCertificate { certificate };
+        self.send(
+            Method::POST,
+            &device_path(device, "/certificate/refusal"),
+            Some(&refuse),
+        )
+        .await
+    }
+
     /// Says that a device is no clone.
     pub async fn clear_clone(&self, device: &str) -> Result<Reply<Device>, ApiError> {
         self.send(

@@ -70,6 +70,21 @@ pub(super) async fn run(call: &mut Call<'_, '_>, args: DevicesArgs) -> Result<()
             );
             call.say(&sentence, &reply.json)
         }
+        DevicesCommand::RefuseCertificate {
+            device,
+            fingerprint,
+        } => {
+            let certificate = match fingerprint {
+                Some(fingerprint) => fingerprint,
+                None => presented(&client, &device).await?.1,
+            };
+            let reply = client.refuse_certificate(&device, certificate).await?;
+            let sentence = format!(
+                "{} stays known by the certificate {}; who has the other one stays out.",
+                reply.value.name, reply.value.certificate
+            );
+            call.say(&sentence, &reply.json)
+        }
         DevicesCommand::NotCloned { device } => {
             let reply = client.clear_clone(&device).await?;
             let sentence = format!("{} is not held for a clone any more.", reply.value.name);
@@ -152,7 +167,7 @@ fn advice(device: &Device) -> Vec<String> {
     if device.conflicting_certificate.is_some() {
         advice.push(format!(
             "{name}: one replacement waits for you. If the device was re-imaged: umbra devices accept-certificate {unit}; if not, \
-             somebody poses as it."
+             somebody poses as it: umbra devices refuse-certificate {unit}"
         ));
     }
     if device.clone_suspected_at.is_some() {
@@ -239,7 +254,7 @@ fn facts(device: &Device, now: i64) -> Facts {
         );
         facts.add(
             "",
-            "if the device was re-imaged: umbra devices accept-certificate; if not, somebody poses as it",
+            "if the device was re-imaged: umbra devices accept-certificate; if not, somebody poses as it: umbra devices refuse-certificate",
         );
     }
     if let Some(since) = device.clone_suspected_at {
@@ -284,19 +299,25 @@ fn facts(device: &Device, now: i64) -> Facts {
     facts
 }
 
+/// A device, and the certificate that somebody presents in place of its own.
+async fn presented(client: &Client, device: &str) -> Result<(Device, Fingerprint), Failure> {
+    let device = client.device(device).await?.value;
+    match device.conflicting_certificate {
+        Some(presented) => Ok((device, presented)),
+        None => Err(Failure::Device(format!(
+            "{} has not presented another certificate",
+            device.name
+        ))),
+    }
+}
+
 /// The certificate that the device presents instead of the one on file, once a person has agreed.
 async fn confirmed(
     call: &mut Call<'_, '_>,
     client: &Client,
     device: &str,
 ) -> Result<Fingerprint, Failure> {
-    let device = client.device(device).await?.value;
-    let Some(presented) = device.conflicting_certificate else {
-        return Err(Failure::Device(format!(
-            "{} has not presented another certificate",
-            device.name
-        )));
-    };
+    let (device, presented) = presented(client, device).await?;
     if !call.around.person.is_there() {
         return Err(Failure::Usage(format!(
             "nobody is there to agree; name the certificate to accept with --fingerprint (presented is {presented})"

@@ -145,6 +145,16 @@ async fn a_presented_certificate_is_accepted_only_by_name_or_by_a_person() {
             .iter()
             .all(|seen| seen.body == json!({"certificate": OTHER}))
     );
+    desk.run("devices refuse-certificate till-5")
+        .await
+        .expect("refused");
+    let refused: Vec<_> = api
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.line.contains("/certificate/refusal"))
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].body, json!({"certificate": OTHER}));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use sqlx::SqliteConnection;
 use umbra_protocol::api::{AcceptCertificate, Device, DeviceChange, Problem};
+use umbra_protocol::fingerprint::Fingerprint;
 use umbra_protocol::{Refusal, RefusalCode, limits};
 
 use super::Shared;
@@ -190,18 +191,7 @@ pub(super) async fn accept_certificate(
     let now = server.clock.now();
     let mut tx = server.store.begin().await?;
     let device = the_one(&mut tx, &name).await?;
-    let next = devices::conflict(&mut tx, device.row)
-        .await?
-        .and_then(|der| DeviceCertificate::read(&der).ok())
-        .filter(|next| next.fingerprint == certificate)
-        .ok_or_else(|| {
-            Fault::new(
-                StatusCode::CONFLICT,
-                "no_such_conflict",
-                "No device has presented this certificate under this unit ID (or another one since): look at the device \
-                 again.",
-            )
-        })?;
+    let next = presented(&mut tx, &device, certificate).await?;
     let taken = devices::by_key(&mut tx, next.device_id)
         .await?
         .is_some_and(|other| other != device.row);
@@ -232,6 +222,55 @@ pub(super) async fn accept_certificate(
     server
         .hub
         .end(device.row, mismatch(device.certificate.fingerprint));
+    Ok(Json(shown(&server, changed)))
+}
+
+/// The certificate that somebody presents in place of a device's own, if it is this one.
+async fn presented(
+    connection: &mut SqliteConnection,
+    device: &DeviceOnFile,
+    certificate: Fingerprint,
+) -> Result<DeviceCertificate, Fault> {
+    devices::conflict(connection, device.row)
+        .await?
+        .and_then(|der| DeviceCertificate::read(&der).ok())
+        .filter(|next| next.fingerprint == certificate)
+        .ok_or_else(|| {
+            Fault::new(
+                StatusCode::CONFLICT,
+                "no_such_conflict",
+                "No device has presented this certificate under this unit ID (or another one since): look at the device \
+                 again.",
+            )
+        })
+}
+
+/// Refuses the certificate that somebody presents in place of a device's own: it isn't offered again, and who has it stays out.
+#[utoipa::path(post, path = "/api/v1/devices/{device}/certificate/refusal", tag = "devices", security(("token" = [])),
+    params(("device" = String, Path, description = "Device ID, unit ID or name")), request_body = AcceptCertificate,
+    responses((status = 200, body = Device), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn refuse_certificate(
+    State(server): Shared,
+    Extension(operator): Extension<Operator>,
+    Path(name): Path<String>,
+    Json(AcceptCertificate { certificate }): Json<AcceptCertificate>,
+) -> Result<Json<Device>, Fault> {
+    let mut tx = server.store.begin().await?;
+    let device = the_one(&mut tx, &name).await?;
+    let refused = presented(&mut tx, &device, certificate).await?;
+    devices::refuse_conflict(&mut tx, device.row).await?;
+    let line = Line::new(
+        operator.actor(),
+        "device.certificate_refused",
+        device.certificate.device_id,
+    );
+    let detail = format!(
+        "{} stays, {} is not taken in its place",
+        device.certificate.fingerprint, refused.fingerprint
+    );
+    audit::append(&mut tx, server.clock.now(), line.detail(detail)).await?;
+    let changed = devices::by_row(&mut tx, device.row).await?;
+    tx.commit().await?;
     Ok(Json(shown(&server, changed)))
 }
 

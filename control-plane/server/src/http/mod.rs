@@ -111,6 +111,7 @@ routes! {
     patch "/api/v1/devices/{device}" Administrators => devices::change,
     delete "/api/v1/devices/{device}" Administrators => devices::remove,
     post "/api/v1/devices/{device}/certificate" Administrators => devices::accept_certificate,
+    post "/api/v1/devices/{device}/certificate/refusal" Administrators => devices::refuse_certificate,
     delete "/api/v1/devices/{device}/clone-suspicion" Administrators => devices::clear_clone,
     get "/api/v1/devices/{device}/settings" SignedIn => settings::find,
     put "/api/v1/devices/{device}/settings" Administrators => settings::set,

@@ -17,7 +17,7 @@ use super::{
         health::health, openapi, login::login, login::logout,
         accounts::list, accounts::add, accounts::remove, accounts::set_password,
         devices::list, devices::find, devices::change, devices::remove, devices::accept_certificate,
-        devices::clear_clone,
+        devices::refuse_certificate, devices::clear_clone,
         settings::find, settings::set, commands::list, commands::add,
         gateways::list, gateways::make, gateways::find, gateways::change, gateways::remove, gateways::certificate,
         gateways::set_of_device,

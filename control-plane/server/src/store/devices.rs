@@ -502,7 +502,7 @@ pub async fn forget_copies(tx: &mut SqliteConnection, row: Row) -> Result<bool, 
     Ok(done.rows_affected() > 0)
 }
 
-/// Notes that somebody presented another certificate under a device's label; true if that is news.
+/// Notes that somebody presented another certificate under a device's label; true if that is news. One that was refused is none.
 pub async fn note_conflict(
     tx: &mut SqliteConnection,
     row: Row,
@@ -511,7 +511,7 @@ pub async fn note_conflict(
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "UPDATE devices SET conflict_fingerprint = ?1, conflict_der = ?2 \
-         WHERE row = ?3 AND conflict_fingerprint IS NOT ?1",
+         WHERE row = ?3 AND conflict_fingerprint IS NOT ?1 AND refused_fingerprint IS NOT ?1",
     )
     .bind(fingerprint.to_string())
     .bind(der)
@@ -529,6 +529,18 @@ pub async fn conflict(tx: &mut SqliteConnection, row: Row) -> Result<Option<Vec<
             .fetch_one(tx)
             .await?,
     )
+}
+
+/// Takes the certificate of a conflict off the file, and remembers that it was refused. The device's own stays.
+pub async fn refuse_conflict(tx: &mut SqliteConnection, row: Row) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE devices SET refused_fingerprint = conflict_fingerprint, conflict_fingerprint = NULL, conflict_der = NULL \
+         WHERE row = ? AND conflict_fingerprint IS NOT NULL",
+    )
+    .bind(row.0)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Replaces a device's certificate by that of the conflict.
