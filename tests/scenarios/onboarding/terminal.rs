@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use umbra_tests::program::product_words;
 use umbra_tests::scratch::{Scratch, scenario};
-use umbra_tests::world::Device;
 
+use super::device_and_stick;
 use super::screen::{Terminal, compare, settled};
 use crate::site::Site;
 
@@ -41,21 +41,9 @@ const GERMAN: Words = Words {
 
 async fn walk(scratch: &Scratch, words: Words) -> anyhow::Result<()> {
     let site = Site::start(scratch).await?;
-    let mut config = site.device_config();
-    // What this machine's own network says is not the scenario's business.
-    config
-        .set("umbra.discovery.dns", "false")
-        .set("umbra.discovery.dhcp", "false");
-    let mut device = Device::new(scratch, "device", config)?;
-    device.start()?;
-    device.wait_until_up().await?;
-    let stick = scratch.root().join("stick");
-    std::fs::create_dir(&stick)?;
+    let device = device_and_stick(scratch, &site).await?;
+    let stick = scratch.path("stick");
     let text = |path: &Path| path.to_str().map(str::to_owned).context("no path");
-    let file = text(&stick.join("icg.xml"))?;
-    let export = ["keys", "export", "--format", "xml", "--out", &file];
-    site.console.tell(&export, "").await?;
-
     let (root, stick) = (text(device.root())?, text(&stick)?);
     let agent = product_words("umbra-agent")?;
     let agent: Vec<String> = agent

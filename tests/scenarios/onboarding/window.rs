@@ -14,9 +14,10 @@ use umbra_tests::eventually::{eventually, eventually_is};
 use umbra_tests::image::{Image, Rect};
 use umbra_tests::program::{Program, product, product_words, run};
 use umbra_tests::scratch::{Scratch, scenario};
-use umbra_tests::world::{Device, PATIENCE};
+use umbra_tests::world::PATIENCE;
 use umbra_tests::x11::XServer;
 
+use super::device_and_stick;
 use crate::site::Site;
 
 /// The colour of the default button, of what is chosen and of the steps that are done.
@@ -300,24 +301,6 @@ struct Words {
     choose: &'static [&'static str],
 }
 
-/// A device that runs behind a gateway and belongs to nobody, and credentials on a stick.
-async fn prepare<'s>(scratch: &'s Scratch, site: &Site<'s>) -> anyhow::Result<Device<'s>> {
-    let mut config = site.device_config();
-    // What this machine's own network says is not the scenario's business.
-    config
-        .set("umbra.discovery.dns", "false")
-        .set("umbra.discovery.dhcp", "false");
-    let mut device = Device::new(scratch, "device", config)?;
-    device.start()?;
-    device.wait_until_up().await?;
-    let stick = scratch.folder("stick")?;
-    let file = stick.join("icg.xml");
-    let path = file.to_str().context("no path")?;
-    let export = ["keys", "export", "--format", "xml", "--out", path];
-    site.console.tell(&export, "").await?;
-    Ok(device)
-}
-
 /// The language and then the address: the way that both walks begin.
 async fn to_the_address(desk: &Desk<'_>, words: &Words) -> anyhow::Result<Value> {
     let language = words.language;
@@ -357,7 +340,7 @@ async fn to_the_address(desk: &Desk<'_>, words: &Words) -> anyhow::Result<Value>
 async fn the_window_leads_to_a_connection_that_is_ready_in_english() {
     scenario(async |scratch| {
         let site = Site::start(scratch).await?;
-        let device = prepare(scratch, &site).await?;
+        let device = device_and_stick(scratch, &site).await?;
         let desk = Desk::start(scratch, device.root(), (1024, 768)).await?;
         let mut window = desk.open(&desk.agent, "en")?;
         let words = Words {
@@ -460,7 +443,7 @@ fn missing(view: &Value, fingerprint: &str) -> anyhow::Result<String> {
 async fn the_window_leads_to_a_connection_that_is_ready_in_german() {
     scenario(async |scratch| {
         let site = Site::start(scratch).await?;
-        let device = prepare(scratch, &site).await?;
+        let device = device_and_stick(scratch, &site).await?;
         let desk = Desk::start(scratch, device.root(), (1024, 768)).await?;
         let mut window = desk.open(&desk.agent, "en")?;
         let words = Words {
@@ -516,7 +499,7 @@ async fn the_window_leads_to_a_connection_that_is_ready_in_german() {
 async fn credentials_pasted_into_the_window_with_the_keyboard_are_taken_as_a_whole() {
     scenario(async |scratch| {
         let site = Site::start(scratch).await?;
-        let device = prepare(scratch, &site).await?;
+        let device = device_and_stick(scratch, &site).await?;
         let credentials = std::fs::read(scratch.path("stick").join("icg.xml"))?;
         let lines = credentials.iter().filter(|byte| **byte == b'\n').count();
         ensure!(lines > 3, "a text of {lines} lines is no text");
