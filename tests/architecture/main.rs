@@ -11,10 +11,11 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// Each crate of the workspace with the siblings that it may know, directly or through others; `None` for any.
-const MAY_KNOW: [(&str, Option<&[&str]>); 11] = [
+const MAY_KNOW: [(&str, Option<&[&str]>); 12] = [
     ("umbra-protocol", Some(&[])),
-    ("umbra-carrier", Some(&[])),
-    ("umbra-vnc-proxy", Some(&[])),
+    ("umbra-key-exchange", Some(&[])),
+    ("umbra-carrier", Some(&["umbra-key-exchange"])),
+    ("umbra-vnc-proxy", Some(&["umbra-key-exchange"])),
     ("umbra-setup", Some(&["umbra-protocol"])),
     (
         "umbra-setup-window",
@@ -24,16 +25,28 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 11] = [
         "umbra-agent",
         Some(&[
             "umbra-protocol",
+            "umbra-key-exchange",
             "umbra-carrier",
             "umbra-vnc-proxy",
             "umbra-setup",
         ]),
     ),
-    ("umbra-server", Some(&["umbra-protocol", "umbra-carrier"])),
-    ("umbra-gateway", Some(&["umbra-protocol", "umbra-carrier"])),
+    (
+        "umbra-server",
+        Some(&["umbra-protocol", "umbra-key-exchange", "umbra-carrier"]),
+    ),
+    (
+        "umbra-gateway",
+        Some(&["umbra-protocol", "umbra-key-exchange", "umbra-carrier"]),
+    ),
     (
         "umbra-console",
-        Some(&["umbra-protocol", "umbra-carrier", "umbra-vnc-proxy"]),
+        Some(&[
+            "umbra-protocol",
+            "umbra-key-exchange",
+            "umbra-carrier",
+            "umbra-vnc-proxy",
+        ]),
     ),
     ("umbra-tests", None),
     ("xtask", Some(&[])),

@@ -12,6 +12,7 @@ pub mod image;
 pub mod netns;
 pub mod pki;
 pub mod program;
+pub mod python;
 pub mod rfb;
 pub mod rfb_client;
 pub mod scratch;

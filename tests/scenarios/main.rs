@@ -12,6 +12,7 @@ mod gateway;
 mod hostile_peer;
 mod indicator;
 mod onboarding;
+mod posture;
 mod promises;
 mod server;
 mod server_disk;

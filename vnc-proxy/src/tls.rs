@@ -50,7 +50,7 @@ pub struct AnotherCertificate {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    umbra_key_exchange::shared_provider()
 }
 
 /// What a device answers TLS clients with: its certificate chain and key. Clients are not asked for a certificate: the session

@@ -133,7 +133,8 @@ fn is_root() -> bool {
 /// Installs what is missing, or only says so.
 pub(crate) fn run(install: bool) -> anyhow::Result<()> {
     debian("the tests", PACKAGES, install)?;
-    python(&top().join(".test-env"), "tests/test-env.txt", install)
+    python(&top().join(".test-env"), "tests/test-env.txt", install)?;
+    python(&top().join(".tls-env"), "tests/tls-env.txt", install)
 }
 
 /// The same for what builds static programs and runs those of the other processor.
@@ -257,6 +258,7 @@ mod tests {
     fn every_python_package_is_pinned() {
         for (list, one) in [
             ("tests/test-env.txt", "vncdotool=="),
+            ("tests/tls-env.txt", "sslyze=="),
             ("xtask/dist-env.txt", "ziglang=="),
         ] {
             let list = std::fs::read_to_string(top().join(list)).expect("the list");

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rustls::ConnectionCommon;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{cipher_suite, default_provider};
+use rustls::crypto::ring::cipher_suite;
 use rustls::pki_types::CertificateDer;
 
 pub use client::{HostKind, connect_tls, device_config, fetch_chain, probe_kind, uplink_config};
@@ -32,7 +32,7 @@ pub use public::{PublicRoots, vouched_for};
 pub use server::{Accepted, accept_by_alpn, http_acceptor_config, link_acceptor_config};
 pub use trust::{DatePolicy, ServerTrust, TrustError};
 
-/// What every TLS connection of this program computes with. Without AES instructions, as on small ARM boards,
+/// What every TLS connection of this program computes with; keys are agreed on as `umbra-key-exchange` says. Without AES instructions, as on small ARM boards,
 /// ChaCha20 comes first: it is several times faster there, and doesn't leak through the cache.
 pub fn provider() -> Arc<CryptoProvider> {
     let aes = [
@@ -47,7 +47,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     };
     Arc::new(CryptoProvider {
         cipher_suites,
-        ..default_provider()
+        ..umbra_key_exchange::provider()
     })
 }
 

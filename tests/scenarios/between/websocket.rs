@@ -1,35 +1,22 @@
 //! The gateway towards a WebSocket client that nobody of this project wrote: Python's `websockets`.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use umbra_tests::netns::isolate;
 use umbra_tests::program::run;
+use umbra_tests::python::script;
 use umbra_tests::scratch::scenario;
 use umbra_tests::world::PATIENCE;
 
 use super::site::Site;
-
-/// Where `cargo xtask test` puts Python, or where `UMBRA_PYTHON` says.
-fn python() -> PathBuf {
-    std::env::var_os("UMBRA_PYTHON").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.test-env/bin/python"),
-        PathBuf::from,
-    )
-}
 
 #[tokio::test]
 async fn a_foreign_websocket_client_is_served_and_refused_as_the_standard_says() {
     scenario(async |scratch| {
         isolate()?;
         let site = Site::start(scratch).await?;
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/between/websocket_client.py");
-        let mut command = Command::new(python());
+        let mut command = script(".test-env", "scenarios/between/websocket_client.py");
         command
-            .arg(script)
             .arg(site.gateway.internal().to_string())
             .arg(site.gateway.keystore().join("chain.pem"));
         let output = run(scratch, "websockets", &mut command, b"", PATIENCE).await?;

@@ -164,7 +164,7 @@ impl MailServer {
             Some(root) => roots.add(root.clone()).map_err(MailError::Root)?,
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = umbra_carrier::tls::provider();
         Ok(rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(MailError::Root)?

@@ -1,0 +1,35 @@
+//! How the two ends of a TLS connection agree on a secret: X25519MLKEM768 first (draft-ietf-tls-ecdhe-mlkem), which stays secret as long as
+//! *one* of X25519 and ML-KEM-768 (FIPS 203) holds, also against somebody who records today and has a quantum computer tomorrow; then the
+//! elliptic curves alone, for peers that know nothing else. It does no I/O and keeps nothing.
+
+mod hybrid;
+mod ml_kem_768;
+
+use std::sync::Arc;
+
+use rustls::crypto::ring::{default_provider, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+
+use hybrid::X25519MlKem768;
+
+/// X25519 and ML-KEM-768 together, as IANA's number 0x11ec stands for it: shares of 1,216 bytes to the server and 1,120 bytes back.
+pub static X25519MLKEM768: &dyn SupportedKxGroup = &X25519MlKem768;
+
+/// What every TLS connection of this product computes with: ring, and the key exchanges in the order in which they are preferred.
+/// A client sends its shares for the first two at once, so that a peer that only knows X25519 costs no extra round trip.
+pub fn provider() -> CryptoProvider {
+    CryptoProvider {
+        kx_groups: vec![
+            X25519MLKEM768,
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+        ],
+        ..default_provider()
+    }
+}
+
+/// [`provider`], as configurations take it.
+pub fn shared_provider() -> Arc<CryptoProvider> {
+    Arc::new(provider())
+}
