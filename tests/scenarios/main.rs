@@ -14,6 +14,7 @@ mod indicator;
 mod onboarding;
 mod posture;
 mod promises;
+mod secrets;
 mod server;
 mod server_disk;
 mod session_faults;
