@@ -206,6 +206,21 @@ pub struct CommandInfo {
     pub sentence: Option<String>,
     /// Named facts, for an inventory.
     pub facts: BTreeMap<String, String>,
+    /// How far it was when the device last said so, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// How far a command is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Progress {
+    /// How much of it is done, where that is known: 0 to 100.
+    pub percent: Option<u8>,
+    /// What is being done.
+    pub sentence: String,
+    /// When the device said so.
+    pub at: i64,
 }
 
 /// The kinds of first-authentication key.

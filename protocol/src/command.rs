@@ -76,6 +76,21 @@ pub struct CommandResult {
     pub facts: BTreeMap<String, String>,
 }
 
+/// How far a command is that takes long. Said while it runs, to servers that ask for it with [`feature::COMMAND_PROGRESS`] only; it
+/// may be lost, and the next one replaces it.
+///
+/// [`feature::COMMAND_PROGRESS`]: crate::hello::feature::COMMAND_PROGRESS
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandProgress {
+    /// Which command.
+    pub id: CommandId,
+    /// How much of it is done, where that is known: 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// What is being done, as a sentence or the program's own words.
+    pub sentence: String,
+}
+
 /// The end of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

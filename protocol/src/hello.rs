@@ -4,6 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{RunId, UnitId};
 
+/// Abilities that not every build of this version has, by the names that both ends tell each other.
+pub mod feature {
+    /// The server wants to hear how far a command is.
+    pub const COMMAND_PROGRESS: &str = "command_progress";
+}
+
 /// What a device wants of this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{count_within, text_within};
-use crate::command::{Action, Command, CommandResult};
+use crate::command::{Action, Command, CommandProgress, CommandResult};
 use crate::enrolment::{Challenge, Connector, Enrol, Enrolled};
 use crate::hello::{Hello, TrustAnchors, Welcome};
 use crate::limits;
@@ -63,6 +63,8 @@ message_set! {
         Ping(Beat) = "ping",
         /// Settings were taken over.
         SettingsApplied(SettingsApplied) = "settings_applied",
+        /// A command runs.
+        CommandProgress(CommandProgress) = "command_progress",
         /// A command ended.
         CommandResult(CommandResult) = "command_result",
         /// Somebody presented a ticket or a password.
@@ -274,6 +276,15 @@ impl Limited for Command {
                 ways(connectors)
             }
         }
+    }
+}
+
+impl Limited for CommandProgress {
+    fn check(&self) -> Result<(), String> {
+        if self.percent.is_some_and(|percent| percent > 100) {
+            return Err("percent is more than 100".into());
+        }
+        text_within("sentence", &self.sentence, limits::SENTENCE)
     }
 }
 

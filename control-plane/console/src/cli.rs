@@ -218,6 +218,12 @@ Examples:
         #[arg(long, value_name = "NAME")]
         unset: Vec<String>,
     },
+    /// List the newest commands to a device, and how far they are
+    #[command(after_help = "Example:\n  umbra devices commands till-5")]
+    Commands {
+        /// Name, unit ID or device ID
+        device: String,
+    },
     /// Give a device a command; it runs when the device is online
     #[command(
         after_help = "Examples:\n  umbra devices command till-5 reboot\n  umbra devices command till-5 message \"We restart at noon.\" --wait"

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use rcgen::{KeyPair, SigningKey as _};
 use serde_json::json;
-use site::{Device, PATIENCE, Site, device_certificate};
+use site::{Device, Link, PATIENCE, Site, device_certificate};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use umbra_protocol::command::{Action, CommandResult, CommandState};
+use umbra_protocol::command::{Action, CommandProgress, CommandResult, CommandState};
 use umbra_protocol::hello::Intent;
 use umbra_protocol::link::{Beat, CertificateProposed, possession_message};
 use umbra_protocol::message::Leave;
@@ -539,6 +539,63 @@ async fn what_a_device_says_of_itself_cannot_move_a_cursor_or_turn_text_round() 
         });
     }
     assert_eq!(shown[1][0]["facts"]["disk"], "a [1m\nb");
+}
+
+#[tokio::test]
+async fn how_far_a_command_is_is_kept_until_it_has_ended_and_bounded() {
+    let site = Site::new().await;
+    let (_device, mut link) = site.linked_device("A1").await;
+    let api = site.api().await;
+    let update = json!({ "action": "update" });
+    api.ask("POST", "/devices/A1/commands", Some(update)).await;
+    let FromServer::Command(command) = link.hear().await else {
+        panic!("no command");
+    };
+    let progress = |percent: u8, sentence: &str| CommandProgress {
+        id: command.id,
+        percent: Some(percent),
+        sentence: sentence.to_owned(),
+    };
+    let shown = async || api.get("/devices/A1/commands").await[0].clone();
+    assert!(shown().await.get("progress").is_none());
+    link.say(progress(40, "Copying\u{1b}[2J")).await;
+    // An answer to something later says that it was heard.
+    let heard = async |link: &mut Link| {
+        link.say(Beat { number: 1 }).await;
+        assert!(matches!(link.hear().await, FromServer::Pong(_)));
+    };
+    heard(&mut link).await;
+    let found = shown().await;
+    assert_eq!(found["progress"]["percent"], 40, "{found}");
+    assert_eq!(found["progress"]["sentence"], "Copying [2J");
+    assert!(found["state"].is_null());
+
+    // Of a device that says it without end the first are written down.
+    for number in 0..200 {
+        link.say(progress(50, &format!("piece {number}"))).await;
+    }
+    heard(&mut link).await;
+    let found = shown().await["progress"]["sentence"].clone();
+    let number: u32 = found
+        .as_str()
+        .and_then(|text| text.strip_prefix("piece ")?.parse().ok())
+        .expect("a piece");
+    assert!((10..150).contains(&number), "{number}");
+
+    // Of another device's command nobody else says how far it is, and of one that has ended nobody at all.
+    let (_other, mut stranger) = site.linked_device("B2").await;
+    stranger.say(progress(99, "mine")).await;
+    heard(&mut stranger).await;
+    link.say(CommandResult {
+        id: command.id,
+        state: CommandState::Done,
+        sentence: "Done.".into(),
+        facts: BTreeMap::new(),
+    })
+    .await;
+    assert!(matches!(link.hear().await, FromServer::ResultFiled(_)));
+    assert_eq!(shown().await["progress"]["sentence"], found);
+    assert_eq!(shown().await["state"], "done");
 }
 
 fn each_text(value: &serde_json::Value, look: &impl Fn(&str)) {

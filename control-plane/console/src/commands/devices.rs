@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use umbra_protocol::api::{CommandInfo, Device, DeviceSettings, NewCommand};
+use umbra_protocol::api::{CommandInfo, Device, DeviceSettings, NewCommand, Progress};
 use umbra_protocol::command::{Action, CommandState};
 use umbra_protocol::settings::Value;
 use umbra_protocol::{CommandId, Fingerprint};
@@ -92,6 +92,22 @@ pub(super) async fn run(call: &mut Call<'_, '_>, args: DevicesArgs) -> Result<()
         }
         DevicesCommand::Settings { device, set, unset } => {
             settings(call, &client, &device, set, unset).await
+        }
+        DevicesCommand::Commands { device } => {
+            let reply = client.commands(&device).await?;
+            if call.json {
+                return call.write_json(&reply.json);
+            }
+            let now = call.now();
+            let mut table =
+                Table::new(&["GIVEN", "COMMAND", "BY", "STATE", "WHAT THE DEVICE SAYS"]);
+            for command in &reply.value {
+                table.row(command_row(command, now));
+            }
+            if table.is_empty() {
+                return call.write(|out| writeln!(out, "No command was given to this device."));
+            }
+            call.write(|out| table.write(out))
         }
         DevicesCommand::Command {
             device,
@@ -416,7 +432,7 @@ async fn give(
         return call.say(&sentence, &given.json);
     };
     let end = Instant::now() + limit;
-    let mut last = given;
+    let (mut last, mut told) = (given, None);
     while last.value.state.is_none() {
         if Instant::now() >= end {
             return Err(Failure::Device(format!(
@@ -426,6 +442,15 @@ async fn give(
         }
         sleep(POLL.min(end - Instant::now())).await;
         last = look(client, device, id, last).await?;
+        if let Some(progress) = &last.value.progress
+            && told.as_ref() != Some(progress)
+        {
+            if !call.json {
+                let line = format!("{device}: {}", how_far(progress));
+                call.around.note(&text::printable(&line));
+            }
+            told = Some(progress.clone());
+        }
     }
     let (state, command) = (last.value.state, &last.value);
     let sentence = command.sentence.clone().unwrap_or_default();
@@ -450,6 +475,31 @@ async fn give(
         Some(CommandState::Interrupted) | None => Err(Failure::Device(format!(
             "{device} was interrupted and did not try again: {sentence}"
         ))),
+    }
+}
+
+fn command_row(command: &CommandInfo, now: i64) -> [String; 5] {
+    let (state, progress) = match (command.state, &command.progress) {
+        (Some(CommandState::Done), _) => ("done", None),
+        (Some(CommandState::Failed), _) => ("failed", None),
+        (Some(CommandState::Interrupted), _) => ("interrupted", None),
+        (None, Some(progress)) => ("running", Some(how_far(progress))),
+        (None, None) => ("waiting", None),
+    };
+    [
+        text::moment(command.created_at, now),
+        command.action.clone(),
+        command.created_by.clone(),
+        state.to_owned(),
+        progress.or(command.sentence.clone()).unwrap_or_default(),
+    ]
+}
+
+/// How far a command is, as the device says it.
+fn how_far(progress: &Progress) -> String {
+    match progress.percent {
+        Some(percent) => format!("{percent} %: {}", progress.sentence),
+        None => progress.sentence.clone(),
     }
 }
 

@@ -126,6 +126,7 @@ pub(super) async fn give(
         state: None,
         sentence: None,
         facts: Default::default(),
+        progress: None,
     };
     Ok((StatusCode::CREATED, Json(info)))
 }

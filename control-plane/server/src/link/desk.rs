@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use umbra_carrier::x509::CertificateFacts;
-use umbra_protocol::command::{CommandResult, CommandState};
+use umbra_protocol::command::{CommandProgress, CommandResult, CommandState};
 use umbra_protocol::enrolment::Challenge;
 use umbra_protocol::first_auth::ROUNDS;
-use umbra_protocol::hello::{Hello, Welcome};
+use umbra_protocol::hello::{Hello, Welcome, feature};
 use umbra_protocol::ids::{from_hex, to_hex};
 use umbra_protocol::link::{
     CertificateFiled, CertificateProposed, ResultFiled, possession_message,
@@ -43,6 +43,10 @@ pub(super) struct Desk {
     attachment: Option<Attachment>,
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+/// How often a device's progress with commands is written down at most. Devices say it once a second.
+const PROGRESS_A_MINUTE: u32 = 90;
+
 /// The device that was welcomed, and what it has been told.
 #[derive(Debug)]
 struct Device {
@@ -50,6 +54,8 @@ struct Device {
     unit: UnitId,
     settings_sent: u64,
     last_command: i64,
+    /// Since when progress is counted, and how often it was written down since.
+    progress: (Instant, u32),
     last_heard: Arc<AtomicI64>,
 }
 
@@ -178,7 +184,7 @@ impl Desk {
         let server = &self.server;
         Welcome {
             version,
-            features: Vec::new(),
+            features: vec![feature::COMMAND_PROGRESS.to_owned()],
             heartbeat_seconds: u32::try_from(server.heartbeat.as_secs()).unwrap_or(u32::MAX),
             server_time: server.clock.now(),
             device_name,
@@ -263,6 +269,7 @@ impl Desk {
             unit: device.unit_id.clone(),
             settings_sent: hello.settings_revision,
             last_command: 0,
+            progress: (Instant::now(), 0),
             last_heard,
         };
         let mut first = Vec::new();
@@ -362,6 +369,10 @@ impl Desk {
                 tx.commit().await?;
                 Ok(Reply::Filed(Vec::new()))
             }
+            Report::Progress(progress) => {
+                self.note_progress(&progress).await?;
+                Ok(Reply::Filed(Vec::new()))
+            }
             Report::Result(result) => {
                 self.file_result(row, unit, &result).await?;
                 Ok(Reply::Filed(vec![ResultFiled { id: result.id }.into()]))
@@ -415,6 +426,25 @@ impl Desk {
                 Ok(Reply::Left)
             }
         }
+    }
+
+    /// More than devices say is not worth the database's time.
+    async fn note_progress(&mut self, progress: &CommandProgress) -> Result<(), StoreError> {
+        let Some(device) = &mut self.device else {
+            return Ok(());
+        };
+        if device.progress.0.elapsed() >= MINUTE {
+            device.progress = (Instant::now(), 0);
+        }
+        device.progress.1 += 1;
+        if device.progress.1 > PROGRESS_A_MINUTE {
+            return Ok(());
+        }
+        let now = self.server.clock.now();
+        let mut tx = self.server.store.begin().await?;
+        commands::note_progress(&mut tx, now, device.row, progress).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     async fn file_result(

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use umbra_protocol::command::CommandResult;
+use umbra_protocol::command::{CommandProgress, CommandResult};
 use umbra_protocol::enrolment::{Challenge, Enrol, Enrolled};
 use umbra_protocol::hello::{DeviceFacts, Hello, Intent, Welcome};
 use umbra_protocol::link::{Beat, CertificateProposed, Goodbye};
@@ -63,6 +63,8 @@ pub enum Task {
 pub enum Report {
     /// It applied settings.
     Applied(SettingsApplied),
+    /// A command runs.
+    Progress(CommandProgress),
     /// A command ended.
     Result(CommandResult),
     /// It asks about a session.
@@ -345,6 +347,7 @@ impl Machine {
                 return vec![Output::Send(FromServer::Pong(Beat { number }))];
             }
             FromDevice::SettingsApplied(applied) => Report::Applied(applied),
+            FromDevice::CommandProgress(progress) => Report::Progress(progress),
             FromDevice::CommandResult(result) => Report::Result(result),
             FromDevice::SessionVerify(verify) => Report::Verify(verify),
             FromDevice::SessionStarted(started) => Report::Started(started),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{Row as _, SqliteConnection};
 use umbra_protocol::CommandId;
-use umbra_protocol::api::CommandInfo;
-use umbra_protocol::command::{Action, Command, CommandResult, CommandState};
+use umbra_protocol::api::{CommandInfo, Progress};
+use umbra_protocol::command::{Action, Command, CommandProgress, CommandResult, CommandState};
 use umbra_protocol::refusal::clip;
 
 use super::devices::Row;
@@ -97,6 +97,27 @@ pub async fn finish(
     Ok(done.rows_affected() == 1)
 }
 
+/// Files how far a command is that has no result yet.
+pub async fn note_progress(
+    tx: &mut SqliteConnection,
+    now: i64,
+    device: Row,
+    progress: &CommandProgress,
+) -> Result<(), StoreError> {
+    let noted = Progress {
+        percent: progress.percent,
+        sentence: clip(progress.sentence.clone()),
+        at: now,
+    };
+    sqlx::query("UPDATE commands SET progress = ? WHERE id = ? AND device = ? AND state IS NULL")
+        .bind(to_json(&noted))
+        .bind(progress.id.to_string())
+        .bind(device.0)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// The newest commands of a device, newest first.
 pub async fn list(
     tx: &mut SqliteConnection,
@@ -128,6 +149,10 @@ pub async fn list(
                 state,
                 sentence: row.try_get("sentence")?,
                 facts: from_json("facts", row.try_get("facts")?)?,
+                progress: row
+                    .try_get::<Option<&str>, _>("progress")?
+                    .map(|progress| from_json("progress", progress))
+                    .transpose()?,
             })
         })
         .collect()
