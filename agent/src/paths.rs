@@ -129,6 +129,11 @@ impl Paths {
         self.below("run/umbra-hands")
     }
 
+    /// What root's program has noted of the last update; only root writes here.
+    pub fn update_noted(&self) -> PathBuf {
+        self.below("wfs/umbra-update/update")
+    }
+
     /// The directory of what lives as long as the agent runs.
     pub fn run(&self) -> PathBuf {
         self.below("run/umbra")
@@ -207,6 +212,7 @@ mod tests {
             paths.state(),
             paths.commands(),
             paths.records(),
+            paths.update_noted(),
             paths.run(),
             paths.socket(),
             paths.network_adapters(),

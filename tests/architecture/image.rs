@@ -14,12 +14,36 @@ fn image() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../image")
 }
 
+/// What is laid down in any case, and what is for updates.
+const TREES: [&str; 2] = ["rootfs", "rauc/rootfs"];
+
+fn unit_files() -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for tree in TREES {
+        for entry in std::fs::read_dir(image().join(tree).join("usr/lib/systemd/system"))? {
+            files.push(entry?.path());
+        }
+    }
+    Ok(files)
+}
+
+/// A file of this name from all trees, one below the other.
+fn all_of(folder: &str) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for tree in TREES {
+        let folder = image().join(tree).join("usr/lib").join(folder);
+        // A tree may have none.
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            text.push_str(&std::fs::read_to_string(entry?.path())?);
+        }
+    }
+    Ok(text)
+}
+
 /// The units, by name.
 fn units() -> anyhow::Result<Vec<(String, String)>> {
-    let folder = image().join("rootfs/usr/lib/systemd/system");
     let mut units = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+    for path in unit_files()? {
         let name = path.file_name().context("no name")?;
         let name = name.to_str().context("no text")?.to_owned();
         units.push((name, std::fs::read_to_string(&path)?));
@@ -70,11 +94,7 @@ fn units_run_commands_and_options_that_the_agent_has() -> anyhow::Result<()> {
 
 #[test]
 fn users_and_folders_of_the_units_are_made_by_the_image() -> anyhow::Result<()> {
-    let read = |path: &str| std::fs::read_to_string(image().join("rootfs/usr/lib").join(path));
-    let (users, folders) = (
-        read("sysusers.d/umbra.conf")?,
-        read("tmpfiles.d/umbra.conf")?,
-    );
+    let (users, folders) = (all_of("sysusers.d")?, all_of("tmpfiles.d")?);
     for (name, unit) in units()? {
         for user in values(&unit, "User")
             .chain(values(&unit, "Group"))
@@ -97,6 +117,11 @@ fn users_and_folders_of_the_units_are_made_by_the_image() -> anyhow::Result<()> 
         paths.certificate_directory(),
         paths.kept(),
         paths.state_partition(),
+        paths
+            .update_noted()
+            .parent()
+            .context("no folder")?
+            .to_owned(),
     ] {
         ensure!(
             folders.contains(&format!("d {} ", folder.display())),
@@ -118,13 +143,14 @@ fn users_and_folders_of_the_units_are_made_by_the_image() -> anyhow::Result<()> 
 
 #[test]
 fn the_preset_decides_about_every_unit_that_can_be_switched_on() -> anyhow::Result<()> {
-    let preset = image().join("rootfs/usr/lib/systemd/system-preset/50-umbra.preset");
-    let preset = std::fs::read_to_string(preset)?;
+    let preset = all_of("systemd/system-preset")?;
     let decided: BTreeSet<&str> = preset
         .lines()
         .filter_map(|line| line.split_once(' '))
         .filter(|(what, _)| ["enable", "disable"].contains(what))
         .map(|(_, unit)| unit)
+        // RAUC's own, in whose place ours comes.
+        .filter(|unit| *unit != "rauc-mark-good.service")
         .collect();
     let units = units()?;
     let switchable: BTreeSet<&str> = units
@@ -133,6 +159,38 @@ fn the_preset_decides_about_every_unit_that_can_be_switched_on() -> anyhow::Resu
         .map(|(name, _)| name.as_str())
         .collect();
     ensure!(decided == switchable, "{decided:?} {switchable:?}");
+    Ok(())
+}
+
+#[test]
+fn the_program_of_updates_is_a_shell_script_that_any_shell_reads_and_agrees_with_its_unit()
+-> anyhow::Result<()> {
+    let script = image().join("rauc/rootfs/usr/lib/umbra/update");
+    for shell in ["dash", "bash"] {
+        let read = Command::new(shell).arg("-n").arg(&script).output()?;
+        ensure!(read.status.success(), "{shell}: {read:?}");
+    }
+    let units = units()?;
+    let unit = units
+        .iter()
+        .find(|(name, _)| name == "umbra-update-check.service");
+    let (_, unit) = unit.context("no such unit")?;
+    ensure!(
+        values(unit, "ExecStart").eq(["/usr/lib/umbra/update check"]),
+        "{unit}"
+    );
+    // Whoever types nonsense is told what there is.
+    let told = Command::new("sh").arg(&script).arg("dance").output()?;
+    ensure!(told.status.code() == Some(1), "{told:?}");
+    let told = String::from_utf8(told.stdout)?;
+    ensure!(
+        told.contains("install BUNDLE") && told.contains("check"),
+        "{told}"
+    );
+    let noted = Paths::new("/").update_noted();
+    let folder = noted.parent().and_then(Path::to_str).context("no folder")?;
+    let script = std::fs::read_to_string(&script)?;
+    ensure!(script.contains(&format!("${{UMBRA_STATE:-{folder}}}")));
     Ok(())
 }
 
@@ -174,8 +232,11 @@ fn the_units_are_what_systemd_understands_and_as_tight_as_the_page_says() -> any
         ("umbra-enroll.service", "12"),
         ("umbra-setup.service", "16"),
         ("umbra-vnc@.service", "39"),
+        // It speaks with RAUC, the boot loader and the service manager, as root.
+        ("umbra-update-check.service", "78"),
     ];
-    let folder = image().join("rootfs/usr/lib/systemd/system");
+    let files = unit_files()?;
+    let file = |name: &str| files.iter().find(|file| file.ends_with(name));
     for (name, bound) in bounds {
         let judged = Command::new("systemd-analyze")
             .args([
@@ -185,7 +246,7 @@ fn the_units_are_what_systemd_understands_and_as_tight_as_the_page_says() -> any
                 "--threshold",
                 bound,
             ])
-            .arg(folder.join(name))
+            .arg(file(name).context("no such unit")?)
             .output()?;
         let said = String::from_utf8_lossy(&judged.stdout);
         ensure!(
@@ -198,7 +259,7 @@ fn the_units_are_what_systemd_understands_and_as_tight_as_the_page_says() -> any
         // Lines that systemd doesn't know are ignored by it with a warning, which is how a misspelt one shows.
         let checked = Command::new("systemd-analyze")
             .args(["verify", "--man=no", "--recursive-errors=no", "--no-pager"])
-            .arg(folder.join(&name))
+            .arg(file(&name).context("no such unit")?)
             .output()?;
         let said = String::from_utf8_lossy(&checked.stderr);
         let complaints: Vec<&str> = said
@@ -269,6 +330,19 @@ fn the_script_lays_down_every_file_once_and_sees_what_is_changed() -> anyhow::Re
         root.path()
     )?));
 
+    let told = install(&["--agent", "/bin/true", "--update", "rauc"], root.path())?;
+    ensure!(ok(&told), "{told:?}");
+    let update = PathBuf::from("usr/lib/umbra/update");
+    wanted.extend(
+        files(&image().join("rauc/rootfs"))?
+            .into_iter()
+            .filter(|(path, _)| *path != update)
+            .map(|(path, _)| (path, 0o644)),
+    );
+    wanted.insert((update, 0o755));
+    let laid = files(root.path())?;
+    ensure!(laid == wanted, "{laid:?}");
+
     let preset = root
         .path()
         .join("usr/lib/systemd/system-preset/50-umbra.preset");
@@ -326,6 +400,7 @@ fn the_script_serves_other_inits_and_leads_nowhere_else() -> anyhow::Result<()> 
         (&["--init", "none"][..], 64),
         (&["--what"], 64),
         (&["--agent", "/none"], 64),
+        (&["--update", "magic"], 64),
     ] {
         ensure!(
             install(wrong, root.path())?.status.code() == Some(code),

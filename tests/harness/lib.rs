@@ -17,6 +17,7 @@ pub mod rfb;
 pub mod rfb_client;
 pub mod scratch;
 pub mod tunnel;
+pub mod two_slots;
 pub mod websocket;
 pub mod world;
 pub mod x11;

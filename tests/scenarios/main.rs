@@ -23,5 +23,6 @@ mod site;
 mod state;
 mod strangers;
 mod tickets;
+mod updates;
 mod viewers;
 mod vnc_refuses;

@@ -20,7 +20,9 @@ enum Sign {
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
 const PACKAGES: &[(&str, Sign)] = &[
+    ("dbus-daemon", Sign::Program("dbus-daemon")),
     ("dnsmasq-base", Sign::Program("dnsmasq")),
+    ("grub-common", Sign::Program("grub-editenv")),
     ("haproxy", Sign::Program("haproxy")),
     ("iproute2", Sign::Program("ip")),
     (
@@ -31,6 +33,8 @@ const PACKAGES: &[(&str, Sign)] = &[
     ("nginx", Sign::Program("nginx")),
     ("openssl", Sign::Program("openssl")),
     ("python3-venv", Sign::PythonVenv),
+    ("rauc", Sign::Program("rauc")),
+    ("squashfs-tools", Sign::Program("mksquashfs")),
     ("squid", Sign::Program("squid")),
     ("strace", Sign::Program("strace")),
     ("systemd", Sign::Program("systemd-analyze")),

@@ -8,6 +8,7 @@ use umbra_protocol::CommandId;
 use umbra_protocol::command::{Action, Command, CommandResult, CommandState};
 
 use crate::files::{self, FileError, Files};
+use crate::hands::outcome::Outcome;
 use crate::paths::Paths;
 
 /// Most commands that are remembered; filed ones are forgotten first.
@@ -98,6 +99,10 @@ impl Journal {
         let mut settled = false;
         for entry in &mut journal.entries {
             if entry.result.is_none() && !entry.filed {
+                // Of an update more may be known than that the agent was stopped.
+                if entry.action == Action::Update.name() && Outcome::of(paths, entry.id).is_some() {
+                    continue;
+                }
                 entry.result = Some(settle(entry, &journal.boot));
                 settled = true;
             }
@@ -158,6 +163,16 @@ impl Journal {
             return Err(error);
         }
         Ok(Begin::Run)
+    }
+
+    /// Updates that an earlier run of the agent began, and of which more is to be found out.
+    pub fn open(&self) -> Vec<CommandId> {
+        let open = |entry: &&Entry| entry.result.is_none() && !entry.filed;
+        self.entries
+            .iter()
+            .filter(open)
+            .map(|entry| entry.id)
+            .collect()
     }
 
     /// Keeps a result until the server has filed it. A result that the disk does not take is still kept in memory.

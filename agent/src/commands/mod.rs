@@ -5,6 +5,7 @@ mod connectors;
 mod inventory;
 pub mod journal;
 pub(crate) mod program;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,6 @@ use umbra_protocol::refusal::clip;
 
 use crate::clock::Clock;
 use crate::files::{FileError, Files};
-use crate::hands::{self, HandsError, Wish};
 use crate::identity::{self, DeviceIdentity, IdentityError, Next};
 use crate::link::LinkHandle;
 use crate::link::trouble::sentence;
@@ -29,14 +29,12 @@ use crate::paths::Paths;
 use crate::registry::Registry;
 use crate::status::Board;
 use journal::{Begin, Journal};
-use program::Program;
+use program::{DEAF, Program};
 
 /// A device that was told to restart and still runs after this long does not restart.
 const POWER_PATIENCE: Duration = Duration::from_secs(180);
 /// How long the server may take to file a certificate.
 const FILING_DEADLINE: Duration = Duration::from_secs(30);
-/// How long an update may take.
-const UPDATE_DEADLINE: Duration = Duration::from_secs(60 * 60);
 /// How long the program that shows a message may take; one that is a window should go on by itself.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -125,9 +123,12 @@ impl Commands {
     }
 
     async fn run(self, command: Command, link: LinkHandle) {
-        let id = command.id;
         let result = self.carry_out(command, &link).await;
-        info!(%id, state = ?result.state, "command ended");
+        self.end(result, &link);
+    }
+
+    fn end(&self, result: CommandResult, link: &LinkHandle) {
+        info!(id = %result.id, state = ?result.state, "command ended");
         let finished = self.journal().finish(result.clone());
         self.noted(finished.err().as_ref());
         link.tell(result);
@@ -148,7 +149,7 @@ impl Commands {
                 self.power(id, move |os| os.shutdown(&program), "switch off")
                     .await
             }
-            Action::Update => self.update(id).await,
+            Action::Update => self.update(id, link).await,
             Action::Message { text } => self.message(id, text).await,
             Action::Inventory => {
                 let tools = self.tools.clone();
@@ -172,46 +173,6 @@ impl Commands {
         }
     }
 
-    async fn update(&self, id: CommandId) -> CommandResult {
-        let snapshot = self.tools.registry.snapshot();
-        let Ok(_alone) = self.updating.try_lock() else {
-            return failed(id, "Another update is still running on this device.");
-        };
-        let updated = if snapshot.update_command.is_empty() {
-            self.updated_by_root()
-                .await
-                .map_err(|error| sentence(&error))
-        } else {
-            let program = Program {
-                command: &snapshot.update_command,
-                environment: &[],
-                input: "",
-                deadline: UPDATE_DEADLINE,
-            };
-            program::run(program)
-                .await
-                .map_err(|error| sentence(&error))
-        };
-        match updated {
-            Ok(said) if said.is_empty() => done(id, "The update program has done its work."),
-            Ok(said) => done(
-                id,
-                format!("The update program has done its work; it said: {said}"),
-            ),
-            Err(problem) => failed(id, problem),
-        }
-    }
-
-    async fn updated_by_root(&self) -> Result<String, HandsError> {
-        let waiting = hands::ask(&self.tools.paths, Wish::Update, UPDATE_DEADLINE)?;
-        loop {
-            if let Some(outcome) = waiting.look() {
-                return outcome;
-            }
-            tokio::time::sleep(hands::GLANCE).await;
-        }
-    }
-
     /// The text hangs on the status board in any case; a program that shows it is an addition.
     async fn message(&self, id: CommandId, text: String) -> CommandResult {
         self.tools.board.update(|status| status.tell(text.clone()));
@@ -228,6 +189,7 @@ impl Commands {
             environment: &snapshot.vnc.environment,
             input: &plain(&text),
             deadline: MESSAGE_DEADLINE,
+            takes: DEAF,
         };
         match program::run(program).await {
             Ok(_) => done(id, "The text is shown to the person at the device."),

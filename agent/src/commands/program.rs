@@ -27,7 +27,6 @@ const SHOWN_MAX: usize = 300;
 const REST_MAX: u64 = 1024 * 1024;
 
 /// A program, and what it gets.
-#[derive(Debug)]
 pub(crate) struct Program<'a> {
     /// The program by its absolute path, and its arguments.
     pub(crate) command: &'a [String],
@@ -37,7 +36,15 @@ pub(crate) struct Program<'a> {
     pub(crate) input: &'a str,
     /// How long it may take; it is ended then, with all that it has started.
     pub(crate) deadline: Duration,
+    /// Hears each line while the program runs; what it takes is not kept as what the program said.
+    pub(crate) takes: &'a Ear<'a>,
 }
+
+/// Hears a line, and says whether it takes it.
+pub(crate) type Ear<'a> = dyn Fn(&str) -> bool + Sync + 'a;
+
+/// Nobody listens while the program runs.
+pub(crate) const DEAF: &Ear<'static> = &|_| false;
 
 /// Why a program did not do what it is for.
 #[derive(Debug, thiserror::Error)]
@@ -106,12 +113,18 @@ pub(crate) async fn run(what: Program<'_>) -> Result<String, ProgramError> {
         .spawn();
     let mut child = started.map_err(not_started)?;
     let group = Group::of(&child);
-    let mut said = VecDeque::new();
+    let mut said = Said {
+        takes: what.takes,
+        line: Vec::new(),
+        kept: VecDeque::new(),
+    };
     let ended = timeout(
         what.deadline,
         attend(&mut child, what.input, ears, &mut said),
     )
     .await;
+    said.end_of_line();
+    let said = said.kept;
     let Ok(ended) = ended else {
         drop(group);
         // Killed above: reaped here.
@@ -146,7 +159,7 @@ async fn attend(
     child: &mut Child,
     input: &str,
     mut ears: Receiver,
-    said: &mut VecDeque<u8>,
+    said: &mut Said<'_>,
 ) -> io::Result<ExitStatus> {
     let stdin = child.stdin.take();
     let telling = async {
@@ -158,7 +171,7 @@ async fn attend(
     let hearing = async {
         let mut part = [0; SAID_MAX];
         while let Ok(count @ 1..) = ears.read(&mut part).await {
-            keep(said, &part[..count]);
+            said.hear(&part[..count]);
         }
     };
     let status = {
@@ -174,17 +187,38 @@ async fn attend(
         let mut rest = File::from(rest).take(REST_MAX);
         let mut part = [0; SAID_MAX];
         while let Ok(count @ 1..) = rest.read(&mut part) {
-            keep(said, &part[..count]);
+            said.hear(&part[..count]);
         }
     }
     Ok(status)
 }
 
-/// Keeps the end of what is said.
-fn keep(said: &mut VecDeque<u8>, more: &[u8]) {
-    said.extend(more);
-    let excess = said.len().saturating_sub(SAID_MAX);
-    said.drain(..excess);
+/// What a program has said: its end, but for the lines that somebody takes.
+struct Said<'a> {
+    takes: &'a Ear<'a>,
+    line: Vec<u8>,
+    kept: VecDeque<u8>,
+}
+
+impl Said<'_> {
+    fn hear(&mut self, more: &[u8]) {
+        for byte in more {
+            self.line.push(*byte);
+            // A line without an end is not waited for.
+            if matches!(byte, b'\n' | b'\r') || self.line.len() == SAID_MAX {
+                self.end_of_line();
+            }
+        }
+    }
+
+    fn end_of_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if !(self.takes)(&String::from_utf8_lossy(&line)) {
+            self.kept.extend(line);
+            let excess = self.kept.len().saturating_sub(SAID_MAX);
+            self.kept.drain(..excess);
+        }
+    }
 }
 
 fn shown(said: VecDeque<u8>) -> String {
@@ -245,6 +279,7 @@ mod tests {
             environment: &[("DISPLAY".to_owned(), ":7".to_owned())],
             input,
             deadline,
+            takes: DEAF,
         })
         .await
     }
@@ -320,6 +355,34 @@ mod tests {
         timeout(Duration::from_secs(20), gone)
             .await
             .expect("it was ended");
+    }
+
+    #[tokio::test]
+    async fn lines_that_somebody_takes_are_heard_at_once_and_not_kept() {
+        let heard = std::sync::Mutex::new(Vec::new());
+        let takes = |line: &str| {
+            let taken = line.starts_with('1');
+            if taken {
+                heard
+                    .lock()
+                    .expect("one thread")
+                    .push(line.trim().to_owned());
+            }
+            taken
+        };
+        let command = shell("printf '10%% begun\\r11%% more\\nno room\\n12%% end'");
+        let said = run(Program {
+            command: &command,
+            environment: &[],
+            input: "",
+            deadline: LONG,
+            takes: &takes,
+        });
+        assert_eq!(said.await.expect("it works"), "no room");
+        assert_eq!(
+            *heard.lock().expect("one thread"),
+            ["10% begun", "11% more", "12% end"]
+        );
     }
 
     #[tokio::test]

@@ -5,13 +5,16 @@
 //! The service manager starts `umbra-agent hands` when a wish lies there (`umbra-hands.path`); without one it may stay running
 //! (`--stay`). A wish is answered by a file of the same name in a folder that only root can write.
 
+pub mod outcome;
 mod serve;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
+use umbra_protocol::CommandId;
+use umbra_protocol::refusal::clip;
 
 use crate::files::{self, FileError, Files};
 use crate::paths::Paths;
@@ -51,6 +54,29 @@ struct Answer {
     sentence: String,
 }
 
+/// How far a wish is, as the program that makes it come true says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How much is done, 0 to 100, where that is known.
+    #[serde(default)]
+    pub percent: Option<u8>,
+    /// What is being done.
+    pub sentence: String,
+}
+
+impl Progress {
+    /// A line that begins with a number and `%` is progress: what RAUC and many others say.
+    fn read(line: &str) -> Option<Self> {
+        let (percent, rest) = line.trim_start().split_once('%')?;
+        let percent = percent.parse().ok().filter(|percent| *percent <= 100)?;
+        let sentence = clip(rest.trim().to_owned());
+        Some(Self {
+            percent: Some(percent),
+            sentence,
+        })
+    }
+}
+
 /// Why a wish did not come true.
 #[derive(Debug, thiserror::Error)]
 pub enum HandsError {
@@ -82,17 +108,35 @@ pub struct Waiting {
     deadline: Duration,
 }
 
+/// The wish that is left for a command: what becomes of it can be found again by whoever knows the command.
+fn name_of(id: CommandId) -> String {
+    id.to_string().chars().take(16).collect()
+}
+
+/// Leaves the wish for an update, as [`ask`] does.
+///
+/// # Errors
+/// [`HandsError::File`] if it could not be left.
+pub fn ask_update(paths: &Paths, id: CommandId, deadline: Duration) -> Result<Waiting, HandsError> {
+    leave(paths, Wish::Update, &name_of(id), deadline)
+}
+
 /// Leaves a wish. What becomes of it is to be looked at every [`GLANCE`], for `deadline` at most.
 ///
 /// # Errors
 /// [`HandsError::File`] if it could not be left.
 pub fn ask(paths: &Paths, wish: Wish, deadline: Duration) -> Result<Waiting, HandsError> {
-    files::make_directory(&paths.wishes(), 0o700)?;
     let mut name = [0; 8];
     SystemRandom::new()
         .fill(&mut name)
         .map_err(|_| HandsError::Nobody)?;
-    let name = format!("{:016x}.json", u64::from_be_bytes(name));
+    let name = format!("{:016x}", u64::from_be_bytes(name));
+    leave(paths, wish, &name, deadline)
+}
+
+fn leave(paths: &Paths, wish: Wish, name: &str, deadline: Duration) -> Result<Waiting, HandsError> {
+    files::make_directory(&paths.wishes(), 0o700)?;
+    let name = format!("{name}.json");
     let waiting = Waiting {
         wish: paths.wishes().join(&name),
         answer: paths.wishes_answered().join(&name),
@@ -105,6 +149,16 @@ pub fn ask(paths: &Paths, wish: Wish, deadline: Duration) -> Result<Waiting, Han
 }
 
 impl Waiting {
+    /// How far it is, if that is told.
+    pub fn progress(&self) -> Option<Progress> {
+        let bytes = files::read(&progress_of(&self.answer), FILE_MAX).ok()??;
+        let progress: Progress = serde_json::from_slice(&bytes).ok()?;
+        Some(Progress {
+            sentence: clip(progress.sentence),
+            ..progress
+        })
+    }
+
     /// What has become of it; nothing while that is open. Says what root's program said.
     pub fn look(&self) -> Option<Result<String, HandsError>> {
         match files::read(&self.answer, FILE_MAX) {
@@ -125,9 +179,14 @@ impl Waiting {
     }
 }
 
+/// Where progress is told, beside the answer.
+fn progress_of(answer: &Path) -> PathBuf {
+    answer.with_extension("progress")
+}
+
 fn read_answer(bytes: &[u8]) -> Result<String, HandsError> {
     let answer: Answer = serde_json::from_slice(bytes).map_err(|_| HandsError::Answer)?;
-    let sentence = umbra_protocol::refusal::clip(answer.sentence);
+    let sentence = clip(answer.sentence);
     if answer.done {
         Ok(sentence)
     } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 use umbra_protocol::refusal::clip;
 
-use super::{Answer, Asked, FILE_MAX, Wish};
+use super::{Answer, Asked, FILE_MAX, Progress, Wish, progress_of};
 use crate::commands::program::{self, Program};
 use crate::files::{self, FileError, Files};
 use crate::link::trouble::sentence;
@@ -43,7 +43,7 @@ pub async fn serve(paths: &Paths) -> Result<usize, FileError> {
             continue;
         }
         let answer = match asked {
-            Ok(Some(bytes)) => carry_out(paths, &bytes).await,
+            Ok(Some(bytes)) => carry_out(paths, name, &bytes).await,
             Ok(None) => continue,
             Err(error) => failed(sentence(&error)),
         };
@@ -88,7 +88,7 @@ fn clear(folder: &Path) {
     }
 }
 
-async fn carry_out(paths: &Paths, bytes: &[u8]) -> Answer {
+async fn carry_out(paths: &Paths, name: &str, bytes: &[u8]) -> Answer {
     let Ok(Asked { wish }) = serde_json::from_slice(bytes) else {
         return failed("What was asked for can't be read, so nothing was done.".to_owned());
     };
@@ -107,13 +107,27 @@ async fn carry_out(paths: &Paths, bytes: &[u8]) -> Answer {
             "The device's maker has named no program for this ({nameless} in /usr/lib/umbra/registry.toml)."
         ));
     }
+    let progress = progress_of(&paths.wishes_answered().join(name));
+    let takes = |line: &str| {
+        let Some(heard) = Progress::read(line) else {
+            return false;
+        };
+        // Whoever waits looks once a second; if one is lost, the next one says more.
+        let text = serde_json::to_vec(&heard).unwrap_or_default();
+        let _ = Files::new().write(&progress, &text, 0o644);
+        true
+    };
     let program = Program {
         command: &command,
-        environment: &[],
+        // Under this name it notes what becomes of it: sixteen digits.
+        environment: &[("UMBRA_WISH".to_owned(), name[..16].to_owned())],
         input: "",
         deadline,
+        takes: &takes,
     };
-    match program::run(program).await {
+    let ended = program::run(program).await;
+    let _ = std::fs::remove_file(&progress);
+    match ended {
         Ok(said) => Answer {
             done: true,
             sentence: said,

@@ -90,3 +90,70 @@ async fn links_and_nonsense_in_the_folder_are_not_followed_and_not_done() {
     assert!(!root.path().join("reboot").exists());
     assert!(outside.exists(), "only the link was removed");
 }
+
+#[tokio::test]
+async fn how_far_an_update_is_can_be_seen_while_it_runs_and_is_not_its_result() {
+    let (root, paths) = device("");
+    let go = root.path().join("go");
+    let script = format!(
+        "echo begun; echo ' 42% Copying  '; echo '101% of nothing'; while [ ! -e {} ]; do sleep 0.1; done; echo \"wish $UMBRA_WISH\"",
+        go.display()
+    );
+    let command = serde_json::to_string(&["/bin/sh", "-c", &script]).expect("JSON is TOML here");
+    std::fs::write(
+        paths.image_registry(),
+        format!("\"umbra.hands.update_command\" = {command}\n"),
+    )
+    .expect("written");
+    let id = CommandId::from_bytes([0xab; 16]);
+    let waiting = ask_update(&paths, id, Duration::from_secs(60)).expect("left");
+    assert_eq!(waiting.progress(), None);
+    let seen = async {
+        loop {
+            if let Some(progress) = waiting.progress() {
+                std::fs::write(&go, "").expect("written");
+                break progress;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (served, seen) = tokio::join!(serve(&paths), seen);
+    served.expect("served");
+    assert_eq!(
+        (seen.percent, seen.sentence.as_str()),
+        (Some(42), "Copying")
+    );
+    let said = waiting.look().expect("answered").expect("done");
+    assert_eq!(said, "begun 101% of nothing wish abababababababab");
+    assert_eq!(waiting.progress(), None, "it is over");
+}
+
+#[test]
+fn an_outcome_is_that_of_the_command_that_asked_for_it() {
+    use super::outcome::{Outcome, Word};
+    let (_root, paths) = device("");
+    let id = CommandId::from_bytes([0xab; 16]);
+    assert_eq!(Outcome::of(&paths, id), None);
+    let file = paths.update_noted();
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    let note = |text: &str| std::fs::write(&file, text).expect("written");
+    note("back\nabababababababab\nboot-1\nA\nserver\nIt went \u{1b}[2Jback.\n");
+    let outcome = Outcome::of(&paths, id).expect("noted");
+    assert_eq!(
+        (outcome.word, outcome.boot.as_str()),
+        (Word::Failed, "boot-1")
+    );
+    assert_eq!(outcome.sentence, "It went  [2Jback.");
+    assert_eq!(Outcome::of(&paths, CommandId::from_bytes([0xac; 16])), None);
+    for nonsense in [
+        "",
+        "good",
+        "good\nabababababababab",
+        "splendid\nabababababababab\nb\n",
+    ] {
+        note(nonsense);
+        assert_eq!(Outcome::of(&paths, id), None, "{nonsense:?}");
+    }
+    note(&"x".repeat(100_000));
+    assert_eq!(Outcome::of(&paths, id), None);
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use umbra_protocol::codec::DecodeError;
-use umbra_protocol::hello::{Hello, Welcome};
+use umbra_protocol::hello::{Hello, Welcome, feature};
 use umbra_protocol::link::{Beat, Goodbye};
 use umbra_protocol::message::Leave;
 use umbra_protocol::session::{Presented, SessionVerify};
@@ -66,6 +66,8 @@ struct Online {
     /// When a better way is looked for, where there is one; while one is tried, when that is given up.
     look: Option<Moment>,
     looking: bool,
+    /// Whether the server wants to hear how far commands are.
+    hears_progress: bool,
 }
 
 /// The link.
@@ -179,7 +181,11 @@ impl Machine {
                 presented,
             } => self.ask(question, presented, now, &mut out),
             Input::Tell(message) => {
-                if self.is_online() {
+                let State::Online(online) = &self.state else {
+                    return out;
+                };
+                // An older server would not know what to do with it.
+                if online.hears_progress || !matches!(*message, FromDevice::CommandProgress(_)) {
                     out.push(Output::Send(message));
                 }
             }
@@ -413,6 +419,10 @@ impl Machine {
             refused: None,
             look,
             looking: false,
+            hears_progress: welcome
+                .features
+                .iter()
+                .any(|name| name == feature::COMMAND_PROGRESS),
         });
         let device_name = welcome.device_name.clone();
         out.push(Output::Status(LinkStatus::Online { device_name }));

@@ -334,6 +334,7 @@ impl Agent {
         let (link, handle) = driver::link(management, settings, seed());
         set_link.send_replace(Some(handle.clone()));
         self.sessions.link(Some(handle.clone()));
+        self.commands.resume(&handle);
         let mut running = tokio::spawn(link.run());
         let mut leaving: Option<Leaving> = None;
         let life = loop {

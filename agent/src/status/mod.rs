@@ -15,6 +15,7 @@ use umbra_protocol::session::Permissions;
 
 use crate::clock;
 use crate::confine::Confined;
+use crate::hands::Progress;
 
 /// Most messages that are kept for the person at the device; older ones go first.
 const MESSAGES_MAX: usize = 20;
@@ -210,6 +211,9 @@ pub struct Status {
     /// Questions that wait for the person at the device.
     #[serde(default)]
     pub consents: Vec<PendingConsent>,
+    /// How far the update is that the server asked for last, or how it ended.
+    #[serde(default)]
+    pub update: Option<Progress>,
     /// Texts for the person at the device.
     #[serde(default)]
     pub messages: Vec<UserMessage>,
@@ -237,6 +241,7 @@ impl Default for Status {
             shadow_port: None,
             sessions: Vec::new(),
             consents: Vec::new(),
+            update: None,
             messages: Vec::new(),
             confined: Vec::new(),
             warnings: BTreeMap::new(),

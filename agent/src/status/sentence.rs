@@ -135,6 +135,11 @@ impl Status {
                 consent.session,
             );
         }
+        if let Some(update) = &self.update {
+            let percent = update.percent.map(|percent| format!("{percent} %: "));
+            let percent = percent.unwrap_or_default();
+            let _ = writeln!(text, "  update         {percent}{}", update.sentence);
+        }
         for message in &self.messages {
             let _ = writeln!(
                 text,

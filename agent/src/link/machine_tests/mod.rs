@@ -1,6 +1,7 @@
 //! The link against a scripted server, in simulated time.
 
 use proptest::prelude::*;
+use umbra_protocol::command::CommandProgress;
 use umbra_protocol::hello::{DeviceFacts, Intent, TrustAnchors};
 use umbra_protocol::link::ResultFiled;
 use umbra_protocol::secret::Secret;

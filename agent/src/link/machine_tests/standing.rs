@@ -221,3 +221,26 @@ fn what_the_server_wants_reaches_the_other_parts() {
         [Output::Deliver(Box::new(Delivery::ResultFiled(id)))]
     );
 }
+
+#[test]
+fn how_far_a_command_is_is_told_only_to_servers_that_ask_for_it() {
+    let progress = || {
+        Input::Tell(Box::new(FromDevice::CommandProgress(CommandProgress {
+            id: CommandId::from_bytes([7; 16]),
+            percent: Some(3),
+            sentence: "Copying".into(),
+        })))
+    };
+    let mut sim = Sim::online();
+    assert!(sim.feed(progress()).is_empty(), "an older server was told");
+
+    let mut sim = Sim::new();
+    sim.connect();
+    let mut asks = welcome(40);
+    asks.features = vec!["levitation".into(), feature::COMMAND_PROGRESS.into()];
+    sim.frame(asks);
+    sim.feed(progress());
+    assert_eq!(sim.sent()[0].kind(), "command_progress");
+    sim.feed(Input::Closed(broken()));
+    assert!(sim.feed(progress()).is_empty(), "nobody is there");
+}
