@@ -26,6 +26,14 @@ pub(crate) fn target_folder() -> std::io::Result<PathBuf> {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(top());
+    // What cargo tells this program of itself must not reach its next run: crates such as ring look at it, and would be built
+    // anew after every build that a person has started by hand, and the other way round.
+    for (name, _) in std::env::vars_os() {
+        let known = name.to_string_lossy();
+        if known.starts_with("CARGO_PKG_") || known.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
