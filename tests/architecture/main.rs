@@ -2,6 +2,7 @@
 //! must hold. The graph comes from `cargo metadata`, so a rule cannot rot without this noticing.
 
 mod image;
+mod thin_client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -53,14 +53,22 @@ pub struct Wish {
 }
 
 /// Says what happens, one numbered step after the other.
-struct Story<W> {
+pub(crate) struct Story<W> {
     out: W,
     steps: u32,
     start: Instant,
 }
 
 impl<W: Write> Story<W> {
-    fn step(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn new(out: W) -> Self {
+        Self {
+            out,
+            steps: 0,
+            start: Instant::now(),
+        }
+    }
+
+    pub(crate) fn step(&mut self, text: &str) -> anyhow::Result<()> {
         self.steps += 1;
         writeln!(
             self.out,
@@ -71,7 +79,7 @@ impl<W: Write> Story<W> {
         Ok(self.out.flush()?)
     }
 
-    fn say(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn say(&mut self, text: &str) -> anyhow::Result<()> {
         writeln!(self.out, "{text}")?;
         Ok(self.out.flush()?)
     }
@@ -98,11 +106,7 @@ async fn tell(
     out: impl Write,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let mut story = Story {
-        out,
-        steps: 0,
-        start: Instant::now(),
-    };
+    let mut story = Story::new(out);
     let (screen, config) = screen(scratch, wish.kind, &mut story).await?;
     let server = Server::start(scratch, ServerConfig::default()).await?;
     story.step(&format!(

@@ -72,6 +72,41 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The agent for a processor: the one that was named, the one that was built before, or one that is built now.
+pub(crate) fn agent(
+    target: Target,
+    named: Option<&Path>,
+    install: bool,
+) -> anyhow::Result<PathBuf> {
+    if let Some(named) = named {
+        anyhow::ensure!(named.is_file(), "{} is not there", named.display());
+        return Ok(std::path::absolute(named)?);
+    }
+    let name = format!(
+        "{PACKAGE}-{}-{}",
+        env!("CARGO_PKG_VERSION"),
+        target.triple()
+    );
+    let built = target_folder()?.join("dist").join(name);
+    if built.is_file() {
+        say(&format!(
+            "==> agent: {}, as it was built before",
+            built.display()
+        ));
+        return Ok(built);
+    }
+    ship(&Arguments {
+        target: vec![target],
+        out: None,
+        way: None,
+        twice: false,
+        scenarios: false,
+        check: Vec::new(),
+        no_install: !install,
+    })?;
+    Ok(built)
+}
+
 /// Builds what was asked for, and gives what came out.
 fn ship(arguments: &Arguments) -> anyhow::Result<Vec<Shipped>> {
     let mut targets = arguments.target.clone();
@@ -186,7 +221,8 @@ fn write_sums(out: &Path) -> anyhow::Result<()> {
     std::fs::write(&path, sums).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// A sum, in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let sum = ring::digest::digest(&ring::digest::SHA256, bytes);
     sum.as_ref()
         .iter()

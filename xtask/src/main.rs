@@ -4,6 +4,7 @@
 mod demo;
 mod dist;
 mod fuzz;
+mod image;
 mod limbo;
 mod setup;
 mod shipped;
@@ -33,6 +34,8 @@ enum Task {
     Limbo(limbo::Arguments),
     /// Builds the agent as it ships, static and for each processor, and checks it
     Dist(dist::Arguments),
+    /// Makes packages for device OS images, and boots the example image in an emulator
+    Image(image::Arguments),
     /// Starts a device and a server in a temporary folder and shadows the one through the other
     Demo(demo::Arguments),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Limbo(arguments) => limbo::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
+        Task::Image(arguments) => image::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
     };
     match outcome {

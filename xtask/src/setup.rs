@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::image::Sources;
 use crate::step::{say, step, succeeds, target_folder, top};
 
 /// How to see that something is there.
@@ -111,6 +112,32 @@ const FOR_DIST: [(&str, Sign); 4] = [
     ("rustc-web", Sign::File(&["/usr/bin/rustc"])),
 ];
 
+/// What `cargo xtask image` needs to make and boot a thin client.
+const FOR_IMAGE: [(&str, Sign); 8] = [
+    ("cpio", Sign::Program("cpio")),
+    (
+        "e2fsprogs",
+        Sign::File(&["/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4"]),
+    ),
+    ("kmod", Sign::File(&["/sbin/depmod", "/usr/sbin/depmod"])),
+    ("mmdebstrap", Sign::Program("mmdebstrap")),
+    ("squashfs-tools", Sign::Program("mksquashfs")),
+    ("systemd", Sign::Program("systemd-sysusers")),
+    ("xz-utils", Sign::Program("xz")),
+    ("zstd", Sign::Program("zstd")),
+];
+
+/// The emulators and what they load.
+const EMULATORS: [(&str, Sign); 4] = [
+    ("qemu-system-x86", Sign::Program("qemu-system-x86_64")),
+    ("qemu-system-arm", Sign::Program("qemu-system-aarch64")),
+    (
+        "qemu-system-common",
+        Sign::File(&["/usr/lib/qemu/qemu-bridge-helper"]),
+    ),
+    ("seabios", Sign::File(&["/usr/share/seabios/bios-256k.bin"])),
+];
+
 fn is_there(sign: &Sign) -> bool {
     match sign {
         Sign::Program(name) => on_path(name),
@@ -145,6 +172,66 @@ pub(crate) fn run(install: bool) -> anyhow::Result<()> {
 pub(crate) fn for_dist(install: bool) -> anyhow::Result<()> {
     debian("static programs", &FOR_DIST, install)?;
     python(&zig(), "xtask/dist-env.txt", install)
+}
+
+/// The same for what makes thin clients and boots them.
+pub(crate) fn for_image(install: bool) -> anyhow::Result<()> {
+    debian("images", &FOR_IMAGE, install)?;
+    if EMULATORS.iter().all(|(_, sign)| is_there(sign)) {
+        say("==> set-up: the emulators are there");
+        return Ok(());
+    }
+    if !install {
+        bail!("the emulators are missing (Debian's qemu-system-x86 and qemu-system-arm)");
+    }
+    emulators()
+}
+
+/// QEMU comes from the release's backports where it has some, as Debian's own parts of it on this machine may: one version does not
+/// go with another's. The machine's own lists stay as they are.
+fn emulators() -> anyhow::Result<()> {
+    if !is_root() {
+        bail!(
+            "QEMU is missing, and only root can install it: run this once as root, or install qemu-system-x86 and qemu-system-arm"
+        );
+    }
+    let lists = target_folder()?.join("image/apt");
+    std::fs::create_dir_all(lists.join("partial"))
+        .with_context(|| format!("cannot make {}", lists.display()))?;
+    let sources = Sources::of_this_machine()?.with_backports();
+    let file = sources.write(&lists.join("sources.list"))?;
+    let apt = |words: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        for (name, value) in [
+            ("Dir::Etc::sourcelist", file.display().to_string()),
+            ("Dir::Etc::sourceparts", "/dev/null".to_owned()),
+            ("Dir::State::lists", lists.display().to_string()),
+            ("Dir::Cache::pkgcache", String::new()),
+            ("Dir::Cache::srcpkgcache", String::new()),
+            ("DPkg::Lock::Timeout", "600".to_owned()),
+        ] {
+            command.arg("-o").arg(format!("{name}={value}"));
+        }
+        command.args(words);
+        command
+    };
+    step("package lists with backports", &mut apt(&["update", "-qq"]))?;
+    let suite = format!("{}-backports", sources.release());
+    let packages = EMULATORS.map(|(package, _)| package);
+    say(&format!(
+        "==> set-up: installing from Debian's {suite}: {}",
+        packages.join(" ")
+    ));
+    let mut install = apt(&[
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        "--target-release",
+        &suite,
+    ]);
+    step("emulators", install.args(packages))
 }
 
 /// Where zig and what leads cargo to it are, once they are installed.
