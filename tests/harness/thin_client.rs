@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use crate::demo::Story;
-use crate::machine::{Engine, Processor};
+use crate::machine::Engine;
 use crate::scratch::Scratch;
 
 use device::ThinClient;
@@ -112,14 +112,4 @@ async fn stay<W: Write>(
     ))?;
     stop.await;
     story.say("\nEverything is stopped.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_for_a_known_processor() {
-        assert_eq!(Processor::named("aarch64"), Some(Processor::Aarch64));
-    }
 }

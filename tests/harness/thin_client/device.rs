@@ -31,7 +31,7 @@ const IN_TERMINAL: (u16, u16) = (400, 400);
 /// The indicator's colour, and how many pixels it has at least.
 const INDICATOR: (u32, usize) = (0xb0_00_20, 2000);
 /// How large the state partition is: far more than the agent needs.
-const STATE: u64 = 64 << 20;
+const STATE: u64 = 32 << 20;
 
 /// What is above the root that can't be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,6 @@ pub struct Image {
 pub(super) struct ThinClient<'s> {
     scratch: &'s Scratch,
     machine: MachineConfig,
-    number: u8,
     unit: String,
     stick: PathBuf,
     root: Root,
@@ -118,7 +117,6 @@ impl<'s> ThinClient<'s> {
                 mac,
                 port: free_port()?,
             },
-            number,
             root: Root::Volatile,
             program: None,
             begun: Instant::now(),
@@ -396,9 +394,15 @@ impl<'s> ThinClient<'s> {
             .await
     }
 
-    /// The number among the scenario's machines.
-    pub(super) fn number(&self) -> u8 {
-        self.number
+    /// Whether this text lies anywhere on the state partition. Asked of a program that finds it in a moment: the next look
+    /// must not come too late.
+    pub(super) fn state_has(&self, text: &str) -> anyhow::Result<bool> {
+        let state = self.machine.disks.first().context("no state partition")?;
+        let mut search = Command::new("grep");
+        search
+            .args(["--quiet", "--text", "--fixed-strings", "--regexp", text])
+            .arg(state);
+        Ok(search.status().context("grep cannot be started")?.success())
     }
 
     /// What the state partition has of the certificate, looked at from outside while the machine is off.
