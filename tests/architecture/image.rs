@@ -106,8 +106,11 @@ fn users_and_folders_of_the_units_are_made_by_the_image() -> anyhow::Result<()> 
             );
         }
         for folder in values(&unit, "ReadWritePaths") {
+            let folder = folder.trim_start_matches('-');
+            let makes = |line: &str| line.contains("/install -d ") && line.ends_with(folder);
             ensure!(
-                folders.contains(&format!("d {folder} ")),
+                folders.contains(&format!("d {folder} "))
+                    || values(&unit, "ExecStartPre").any(makes),
                 "{name}: nobody makes {folder}"
             );
         }
@@ -234,6 +237,7 @@ fn the_units_are_what_systemd_understands_and_as_tight_as_the_page_says() -> any
         ("umbra-vnc@.service", "39"),
         // It speaks with RAUC, the boot loader and the service manager, as root.
         ("umbra-update-check.service", "78"),
+        ("umbra-wayvnc.service", "35"),
     ];
     let files = unit_files()?;
     let file = |name: &str| files.iter().find(|file| file.ends_with(name));

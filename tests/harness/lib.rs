@@ -20,6 +20,7 @@ pub mod scratch;
 pub mod thin_client;
 pub mod tunnel;
 pub mod two_slots;
+pub mod units;
 pub mod websocket;
 pub mod world;
 pub mod x11;

@@ -58,7 +58,7 @@ pub enum X11Error {
 }
 
 /// The programs that scenarios use, with the Debian package that has each.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("Xvfb", "xvfb"),
     ("Xtigervnc", "tigervnc-standalone-server"),
     ("vncviewer", "tigervnc-viewer"),
@@ -68,6 +68,10 @@ const PACKAGES: [(&str, &str); 9] = [
     ("xclip", "xclip"),
     ("xdotool", "xdotool"),
     ("openssl", "openssl"),
+    ("busybox", "busybox-static"),
+    ("sway", "sway"),
+    ("swaybg", "swaybg"),
+    ("wayvnc", "wayvnc"),
 ];
 
 /// Finds an installed program.

@@ -1,5 +1,5 @@
 //! Faults of what the device keeps: power cuts at each single step of writing it, disks that are full or read-only, files
-//! that somebody damaged, a clock that cannot be right, and people on the device who may not.
+//! that somebody damaged or another version wrote, a clock that cannot be right, and people on the device who may not.
 
 mod damage;
 mod disks;

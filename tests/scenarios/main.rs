@@ -26,3 +26,4 @@ mod tickets;
 mod updates;
 mod viewers;
 mod vnc_refuses;
+mod wayland;

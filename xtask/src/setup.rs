@@ -21,6 +21,7 @@ enum Sign {
 
 /// Debian's packages, each with a sign that it, or something as good from elsewhere, is there.
 const PACKAGES: &[(&str, Sign)] = &[
+    ("busybox-static", Sign::Program("busybox")),
     ("dbus-daemon", Sign::Program("dbus-daemon")),
     ("dnsmasq-base", Sign::Program("dnsmasq")),
     ("grub-common", Sign::Program("grub-editenv")),
@@ -38,10 +39,13 @@ const PACKAGES: &[(&str, Sign)] = &[
     ("squashfs-tools", Sign::Program("mksquashfs")),
     ("squid", Sign::Program("squid")),
     ("strace", Sign::Program("strace")),
+    ("sway", Sign::Program("sway")),
+    ("swaybg", Sign::Program("swaybg")),
     ("systemd", Sign::Program("systemd-analyze")),
     ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
     ("tigervnc-viewer", Sign::Program("vncviewer")),
     ("tmux", Sign::Program("tmux")),
+    ("wayvnc", Sign::Program("wayvnc")),
     ("x11-apps", Sign::Program("xwd")),
     ("x11vnc", Sign::Program("x11vnc")),
     ("xclip", Sign::Program("xclip")),
