@@ -2,6 +2,7 @@
 //! servers. The harness never fakes a part of the product: it starts the programs that ship and talks to them from
 //! outside.
 
+pub mod bench;
 pub mod demo;
 pub mod desktop;
 pub mod eventually;

@@ -1,6 +1,7 @@
 //! The one list of tasks, the same ones that continuous integration runs. Needs nothing but a Rust toolchain to start;
 //! what a task needs beyond that, it installs itself and says so.
 
+mod bench;
 mod demo;
 mod dist;
 mod fuzz;
@@ -36,6 +37,8 @@ enum Task {
     Dist(dist::Arguments),
     /// Makes packages for device OS images, and boots the example image in an emulator
     Image(image::Arguments),
+    /// Measures the product beside what would be used in its place
+    Bench(bench::Arguments),
     /// Starts a device and a server in a temporary folder and shadows the one through the other
     Demo(demo::Arguments),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Limbo(arguments) => limbo::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
     };
     match outcome {

@@ -142,6 +142,24 @@ const EMULATORS: [(&str, Sign); 4] = [
     ("seabios", Sign::File(&["/usr/share/seabios/bios-256k.bin"])),
 ];
 
+/// What `cargo xtask bench` measures the product against, and what it measures with.
+const FOR_BENCH: [(&str, Sign); 11] = [
+    ("haproxy", Sign::Program("haproxy")),
+    (
+        "libnginx-mod-stream",
+        Sign::File(&["/usr/lib/nginx/modules/ngx_stream_module.so"]),
+    ),
+    ("libssl-dev", Sign::File(&["/usr/include/openssl/ssl.h"])),
+    ("nginx", Sign::Program("nginx")),
+    ("openssl", Sign::Program("openssl")),
+    ("pkg-config", Sign::Program("pkg-config")),
+    ("socat", Sign::Program("socat")),
+    ("stunnel4", Sign::Program("stunnel4")),
+    ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
+    ("valgrind", Sign::Program("valgrind")),
+    ("x11vnc", Sign::Program("x11vnc")),
+];
+
 fn is_there(sign: &Sign) -> bool {
     match sign {
         Sign::Program(name) => on_path(name),
@@ -236,6 +254,11 @@ fn emulators() -> anyhow::Result<()> {
         &suite,
     ]);
     step("emulators", install.args(packages))
+}
+
+/// The same for the benchmark and those it compares with.
+pub(crate) fn for_bench(install: bool) -> anyhow::Result<()> {
+    debian("the benchmark's peers", &FOR_BENCH, install)
 }
 
 /// Where zig and what leads cargo to it are, once they are installed.

@@ -1,0 +1,103 @@
+//! `cargo xtask bench`: builds the programs as released, sees to the peers, and hands over to the benchmark, which lives with the tests,
+//! since it drives the same programs through the same harness. `--write-docs` puts the tables where they are read.
+
+mod docs;
+mod peers;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::step::{cargo, say, step, target_folder, top};
+
+/// Which figures the document holds.
+const DOCUMENT: &str = "docs/performance.md";
+
+/// What a person may say.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Fewer rounds, less data: under five minutes once everything is built
+    #[arg(long)]
+    quick: bool,
+    /// Write every value of every round into this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure only this section
+    #[arg(long, value_name = "SECTION")]
+    only: Option<String>,
+    /// Put the tables into docs/performance.md, in the place of those that are there
+    #[arg(long)]
+    write_docs: bool,
+    /// Install nothing; peers that are missing are named in the report
+    #[arg(long)]
+    no_install: bool,
+}
+
+/// Builds, then measures.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let peers = peers::prepare(!arguments.no_install)?;
+    step(
+        "programs, as released",
+        cargo()
+            .args(["build", "--release", "--locked", "--bins"])
+            .args(
+                [
+                    "umbra-agent",
+                    "umbra-gateway",
+                    "umbra-server",
+                    "umbra-console",
+                    "umbra-tests",
+                ]
+                .iter()
+                .flat_map(|package| ["--package", package]),
+            ),
+    )?;
+    step(
+        "the device end alone, as released",
+        cargo().args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "umbra-vnc-proxy",
+            "--example",
+            "device_end",
+        ]),
+    )?;
+    let built = target_folder()?.join("release");
+    let tables = tempfile::NamedTempFile::new().context("no temporary file can be made")?;
+    let mut bench = Command::new(built.join("umbra-bench"));
+    bench
+        .current_dir(top())
+        .arg("--device-end")
+        .arg(built.join("examples/device_end"))
+        .arg("--peers")
+        .arg(peers)
+        .arg("--markdown")
+        .arg(tables.path());
+    if arguments.quick {
+        bench.arg("--quick");
+    }
+    if let Some(only) = &arguments.only {
+        bench.args(["--only", only]);
+    }
+    if let Some(json) = &arguments.json {
+        // Where the person stands, not where the benchmark runs.
+        bench.arg("--json").arg(std::path::absolute(json)?);
+    }
+    let status = bench.status().context("the benchmark cannot be started")?;
+    if !status.success() {
+        bail!("the benchmark ended with {status}");
+    }
+    if arguments.write_docs {
+        let tables = std::fs::read_to_string(tables.path()).context("the tables are gone")?;
+        let path = top().join(DOCUMENT);
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        std::fs::write(&path, docs::with_tables(&text, &tables)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        say(&format!("==> {DOCUMENT} has the new tables"));
+    }
+    Ok(())
+}
