@@ -25,6 +25,8 @@ pub struct Wish {
     pub only: Option<String>,
     /// The program that serves `vnc-proxy`'s device end.
     pub device_end: Option<PathBuf>,
+    /// Another build of it, to be measured beside it: that of an earlier commit.
+    pub beside: Option<PathBuf>,
     /// A folder with peers that are not on the search path.
     pub peers: Option<PathBuf>,
 }

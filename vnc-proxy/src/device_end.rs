@@ -8,10 +8,9 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::answer::Answer;
+use crate::device_tls::DeviceTls;
 use crate::entry;
 use crate::input_filter::Policy;
 use crate::outcome::{EndReason, Outcome, StopCause};
@@ -45,11 +44,11 @@ pub async fn accept_tls<IO>(
     io: IO,
     config: Arc<ServerConfig>,
     deadline: Instant,
-) -> Result<TlsStream<IO>, DeviceEndError>
+) -> Result<DeviceTls<IO>, DeviceEndError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    match timeout_at(deadline, TlsAcceptor::from(config).accept(io)).await {
+    match timeout_at(deadline, DeviceTls::accept(io, config)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(DeviceEndError::Handshake(error)),
         Err(_) => Err(DeviceEndError::HandshakeTimedOut),

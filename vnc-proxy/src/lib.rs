@@ -11,6 +11,7 @@ pub mod accept;
 pub mod answer;
 pub mod certificate;
 pub mod device_end;
+pub mod device_tls;
 mod entry;
 pub mod first_bytes;
 pub mod gate;
@@ -31,6 +32,7 @@ pub mod viewer_handshake;
 pub mod vnc_auth;
 
 // What both ends share.
+mod borrowed;
 pub mod outcome;
 pub mod secret;
 pub mod splice;

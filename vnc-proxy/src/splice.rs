@@ -1,7 +1,6 @@
 //! Moves bytes both ways until one side ends, a limit is reached, or somebody stops it. Half-close is passed on, backpressure reaches
 //! the sender, and an idle session holds no buffer: one is shared by all sessions of a thread and borrowed only while bytes move.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -11,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use crate::borrowed::{Shared, borrow};
 use crate::inlet::Inlet;
 use crate::input_filter::Violation;
 use crate::outcome::StopCause;
@@ -21,6 +21,10 @@ pub const BUFFER_LEN: usize = 64 * 1024;
 const TURNS: usize = 16;
 /// How long a farewell may take on a side that doesn't read.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+thread_local! {
+    static BUFFER: Shared = const { Shared::new() };
+}
 
 /// How long a session may go on.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +109,7 @@ where
             return Poll::Ready(SpliceEnd::Stopped(cause));
         }
         let moved = to_device.moved + to_console.moved;
-        let finished = with_buffer(|buffer| -> Result<bool, SpliceEnd> {
+        let finished = borrow(&BUFFER, BUFFER_LEN, |buffer| -> Result<bool, SpliceEnd> {
             let up = to_device.poll(cx, console, device, Some(&mut inlet), buffer)?;
             let down = to_console.poll(cx, device, console, None, buffer)?;
             Ok(up.is_ready() && down.is_ready())
@@ -344,18 +348,4 @@ impl Direction {
         }
         Ok(())
     }
-}
-
-fn with_buffer<T>(job: impl FnOnce(&mut [u8]) -> T) -> T {
-    thread_local! {
-        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    }
-    BUFFER.with(|shared| match shared.try_borrow_mut() {
-        Ok(mut buffer) => {
-            buffer.resize(BUFFER_LEN, 0);
-            job(&mut buffer)
-        }
-        // A stream that itself splices inside its read: rare enough for a buffer of its own.
-        Err(_) => job(&mut vec![0; BUFFER_LEN]),
-    })
 }

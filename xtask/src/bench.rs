@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// Measure only this section
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
+    /// Measure another build of the device end beside this one: `vnc-proxy/examples/device_end.rs` of an earlier commit
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// Put the tables into docs/performance.md, in the place of those that are there
     #[arg(long)]
     write_docs: bool,
@@ -81,6 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if let Some(only) = &arguments.only {
         bench.args(["--only", only]);
+    }
+    if let Some(beside) = &arguments.beside {
+        bench.arg("--beside").arg(std::path::absolute(beside)?);
     }
     if let Some(json) = &arguments.json {
         // Where the person stands, not where the benchmark runs.

@@ -13,12 +13,12 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 use umbra_carrier::io::BoxIo;
 use umbra_protocol::refusal::clip;
 use umbra_protocol::session::{SessionRecord, SessionRequest, SessionStarted};
 use umbra_vnc_proxy::device_end::{self, SessionOptions};
+use umbra_vnc_proxy::device_tls::DeviceTls;
 use umbra_vnc_proxy::gate::PendingGuard;
 use umbra_vnc_proxy::preface::Dialect;
 use umbra_vnc_proxy::upstream::Connected;
@@ -121,7 +121,7 @@ pub(super) async fn attend(
 
 /// The connection to a caller.
 pub(super) enum Line {
-    Tls(Box<TlsStream<BoxIo>>),
+    Tls(Box<DeviceTls<BoxIo>>),
     Plain(TcpStream),
 }
 

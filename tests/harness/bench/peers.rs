@@ -14,12 +14,16 @@ use rustls::ClientConfig;
 use super::Wish;
 use super::load::{Door, NAME, Tunnel};
 use super::process::Family;
+use super::report::OURS;
 use crate::eventually::eventually_is;
 use crate::program::{Program, run};
 use crate::scratch::Scratch;
 
 /// How long a candidate may take until it accepts.
 const START: Duration = Duration::from_secs(20);
+
+/// What no proxy can do without: the same bytes read and written, 64 KiB at a time, and no TLS.
+const PLAIN_COPY: &str = "floor: copy without TLS";
 
 /// A proxy that runs.
 pub(super) struct Candidate {
@@ -80,7 +84,14 @@ pub(super) async fn start(
     place: &Place<'_>,
     missing: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Candidate>> {
-    let mut candidates = vec![ours(wish, place).await?];
+    let program = wish
+        .device_end
+        .as_deref()
+        .context("the device end's program was not named")?;
+    let mut candidates = vec![device_end(place, OURS, program).await?];
+    if let Some(program) = &wish.beside {
+        candidates.push(device_end(place, "umbra, the other build", program).await?);
+    }
     for (name, program, in_quick_run, command) in PEERS {
         if wish.quick && !in_quick_run {
             continue;
@@ -100,6 +111,19 @@ pub(super) async fn start(
             Ok(candidate) => candidates.push(candidate),
             Err(error) => missing.push(format!("{name}: {error:#}")),
         }
+    }
+    if let Some(program) = find("socat", wish) {
+        let address = free_address()?;
+        let mut command = Command::new(program);
+        command.args(["-b", "65536"]);
+        command.arg(format!(
+            "TCP-LISTEN:{},bind=127.0.0.1,reuseaddr,fork,backlog=256,nodelay",
+            address.port()
+        ));
+        command.arg(format!("TCP:{},nodelay", place.vnc_server));
+        let program = Program::start(place.scratch, "plain-copy", &mut command)?;
+        let copy = ready(PLAIN_COPY, address, Door::Plain, program, Vec::new());
+        candidates.push(copy.await?);
     }
     match find("rathole", wish) {
         None => missing.push("rathole: it is not installed and was not built".into()),
@@ -203,11 +227,11 @@ async fn ready(
     })
 }
 
-async fn ours(wish: &Wish, place: &Place<'_>) -> anyhow::Result<Candidate> {
-    let program = wish
-        .device_end
-        .as_ref()
-        .context("the device end's program was not named")?;
+async fn device_end(
+    place: &Place<'_>,
+    name: &'static str,
+    program: &Path,
+) -> anyhow::Result<Candidate> {
     let mut command = Command::new(program);
     command
         .args(["127.0.0.1:0", &place.vnc_server.to_string()])
@@ -217,7 +241,7 @@ async fn ours(wish: &Wish, place: &Place<'_>) -> anyhow::Result<Candidate> {
     let line = program.wait_for_line("listening on ", START).await?;
     let address = line.trim_start_matches("listening on ").parse()?;
     let door = Door::Preface(Arc::clone(&place.client));
-    ready(super::report::OURS, address, door, program, Vec::new()).await
+    ready(name, address, door, program, Vec::new()).await
 }
 
 fn configured(place: &Place<'_>, name: &str, text: &str) -> anyhow::Result<PathBuf> {
@@ -274,7 +298,7 @@ fn nginx(
         false => String::new(),
     };
     let text = format!(
-        "{module}daemon off;\nworker_processes 1;\npid {scratch}/nginx-{kib}.pid;\nerror_log stderr error;\n\
+        "{module}daemon off;\nmaster_process off;\npid {scratch}/nginx-{kib}.pid;\nerror_log stderr error;\n\
          events {{ worker_connections 4096; }}\n\
          stream {{ server {{\n  listen {address} ssl;\n  ssl_certificate {folder}/chain.pem;\n  ssl_certificate_key {folder}/key.pem;\n\
          ssl_protocols TLSv1.3;\n  ssl_session_tickets off;\n  proxy_buffer_size {kib}k;\n  tcp_nodelay on;\n  proxy_pass {};\n}} }}\n",

@@ -1,0 +1,353 @@
+//! TLS's server as a byte stream, made for many tunnels that mostly stand still and for one that moves a screen: records are opened and
+//! sealed, several at a time, in a buffer that all tunnels of a thread share and borrow only while bytes move. A tunnel itself keeps
+//! nothing but keys, the beginning of a record that has not arrived whole, and what its carrier did not take. It must never hand out a
+//! byte that wasn't authenticated, nor take a cut connection for an orderly end.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::borrowed::{Shared, borrow};
+
+/// The longest record with its header.
+const RECORD_MAX: usize = 5 + 16 * 1024 + 256;
+/// How much plaintext is sealed at a time: several full records.
+const SEALED_AT_ONCE: usize = 64 * 1024;
+/// What sealing adds at most to that: 22 bytes to each record, and a change of keys before them.
+const OVERHEAD: usize = 1024;
+/// How much may wait for its rest: a handshake message of 64 KiB in records, which no honest caller sends.
+const UNFINISHED_MAX: usize = 80 * 1024;
+
+thread_local! {
+    static RECORDS: Shared = const { Shared::new() };
+}
+
+/// The device's end of a TLS connection.
+pub struct DeviceTls<IO> {
+    io: IO,
+    /// Apart, since futures hold this stream and are moved.
+    tls: Box<UnbufferedServerConnection>,
+    /// The beginning of a record, or of a handshake message, of which more must come.
+    unfinished: Vec<u8>,
+    /// What was opened and not read yet.
+    opened: Vec<u8>,
+    read: usize,
+    /// What was sealed and not taken by the carrier yet.
+    sealed: Vec<u8>,
+    sent: usize,
+    /// The peer has said that nothing follows.
+    peer_closed: bool,
+    /// We have said that nothing follows.
+    closed: bool,
+}
+
+impl<IO> fmt::Debug for DeviceTls<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceTls")
+            .field("peer_closed", &self.peer_closed)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
+    /// Plays the server's part of the handshake. Whoever fails it is told why, as far as TLS has words for it.
+    pub(crate) async fn accept(io: IO, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let tls = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+        let mut stream = Self {
+            io,
+            tls: Box::new(tls),
+            unfinished: Vec::new(),
+            opened: Vec::new(),
+            read: 0,
+            sealed: Vec::new(),
+            sent: 0,
+            peer_closed: false,
+            closed: false,
+        };
+        poll_fn(|cx| stream.poll_handshake(cx)).await?;
+        Ok(stream)
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_send(cx))?;
+            if !self.tls.is_handshaking() {
+                return Pin::new(&mut self.io).poll_flush(cx);
+            }
+            // What the other side waits for must not stay in a buffer below.
+            let _ = Pin::new(&mut self.io).poll_flush(cx)?;
+            ready!(self.poll_fill(cx, &mut ReadBuf::new(&mut [])))?;
+        }
+    }
+
+    /// Takes one portion from the carrier and opens what is whole: into `room` as far as there is any, the rest is kept.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let waiting = self.unfinished.len();
+        if waiting > UNFINISHED_MAX {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        // Never more than the reader has room for, except to complete a record.
+        let limit = room.remaining().max(waiting + RECORD_MAX);
+        borrow(&RECORDS, limit, |records| {
+            let mut part = ReadBuf::new(&mut records[waiting..]);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+            let arrived = part.filled().len();
+            if arrived == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            records[..waiting].copy_from_slice(&self.unfinished);
+            let all = &mut records[..waiting + arrived];
+            let result = self.open(all, room);
+            if result.is_err() {
+                // It may be told why, if it still listens.
+                let _ = self.poll_send(cx);
+            }
+            let used = result?;
+            self.unfinished = match &all[used..] {
+                // Gives the memory back.
+                [] => Vec::new(),
+                rest => rest.to_vec(),
+            };
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Opens the records at the front; gives how many bytes are done with.
+    fn open(&mut self, records: &mut [u8], room: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } =
+                self.tls.process_tls_records(&mut records[used..]);
+            let more = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(broken)?;
+                        discard += record.discard;
+                        let (now, later) = record
+                            .payload
+                            .split_at(record.payload.len().min(room.remaining()));
+                        room.put_slice(now);
+                        self.opened.extend_from_slice(later);
+                    }
+                    true
+                }
+                Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                    append(&mut self.sealed, |space| match message.encode(space) {
+                        Ok(count) => Ok(Ok(count)),
+                        Err(EncodeError::InsufficientSize(short)) => Ok(Err(short)),
+                        Err(error @ EncodeError::AlreadyEncoded) => Err(io::Error::other(error)),
+                    })?;
+                    true
+                }
+                Ok(ConnectionState::TransmitTlsData(message)) => {
+                    // It is in `sealed`, from where it goes in order.
+                    message.done();
+                    true
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.peer_closed = true;
+                    true
+                }
+                Ok(ConnectionState::Closed) => {
+                    self.peer_closed = true;
+                    false
+                }
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => false,
+                // Early data is switched off, and states that are not known here are none of ours.
+                Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+                Err(error) => {
+                    self.collect_alert();
+                    return Err(broken(error));
+                }
+            };
+            used += discard;
+            if !more {
+                return Ok(used);
+            }
+        }
+    }
+
+    /// After an error: what TLS has to say about it.
+    fn collect_alert(&mut self) {
+        while let UnbufferedStatus {
+            state: Ok(ConnectionState::EncodeTlsData(mut message)),
+            ..
+        } = self.tls.process_tls_records(&mut [])
+        {
+            let appended = append(&mut self.sealed, |space| match message.encode(space) {
+                Ok(count) => Ok(Ok(count)),
+                Err(EncodeError::InsufficientSize(short)) => Ok(Err(short)),
+                Err(error @ EncodeError::AlreadyEncoded) => Err(io::Error::other(error)),
+            });
+            if appended.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Hands what is sealed to the carrier.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.sealed.len() {
+            let taken = ready!(Pin::new(&mut self.io).poll_write(cx, &self.sealed[self.sent..]))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += taken;
+        }
+        if self.sent > 0 {
+            self.sealed = Vec::new();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Seals into `records`; gives how many bytes that made. Whatever TLS itself has to say goes first.
+    fn seal(&mut self, plain: &[u8], records: &mut [u8]) -> io::Result<usize> {
+        // Nothing arrives here, so this ends after what was queued.
+        self.open(&mut [], &mut ReadBuf::new(&mut []))?;
+        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
+        match state.map_err(broken)? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                traffic.encrypt(plain, records).map_err(io::Error::other)
+            }
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Seals our farewell.
+    fn seal_farewell(&mut self) -> io::Result<()> {
+        self.open(&mut [], &mut ReadBuf::new(&mut []))?;
+        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
+        match state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => append(&mut self.sealed, |space| {
+                match traffic.queue_close_notify(space) {
+                    Ok(count) => Ok(Ok(count)),
+                    Err(EncryptError::InsufficientSize(short)) => Ok(Err(short)),
+                    Err(error @ EncryptError::EncryptExhausted) => Err(io::Error::other(error)),
+                }
+            }),
+            // There is nobody any more to say it to.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Appends what `write` writes into the space that it says it needs.
+fn append(
+    sealed: &mut Vec<u8>,
+    mut write: impl FnMut(&mut [u8]) -> io::Result<Result<usize, InsufficientSizeError>>,
+) -> io::Result<()> {
+    let end = sealed.len();
+    loop {
+        match write(&mut sealed[end..])? {
+            Ok(count) => {
+                sealed.truncate(end + count);
+                return Ok(());
+            }
+            Err(short) => sealed.resize(end + short.required_size, 0),
+        }
+    }
+}
+
+fn broken(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeviceTls<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        loop {
+            let kept = &this.opened[this.read..];
+            if !kept.is_empty() {
+                let now = kept.len().min(buffer.remaining());
+                buffer.put_slice(&kept[..now]);
+                this.read += now;
+                if this.read == this.opened.len() {
+                    this.opened = Vec::new();
+                    this.read = 0;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if this.peer_closed || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(this.poll_fill(cx, buffer))?;
+            if !this.sealed.is_empty() {
+                // An answer of TLS's own. If the carrier has no room now, the next write or flush takes it along.
+                let _ = this.poll_send(cx)?;
+            }
+            if buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeviceTls<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        // A carrier that takes nothing is waited for: nothing piles up here.
+        ready!(this.poll_send(cx))?;
+        if this.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let plain = &bytes[..bytes.len().min(SEALED_AT_ONCE)];
+        if plain.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        borrow(&RECORDS, SEALED_AT_ONCE + OVERHEAD, |records| {
+            let count = this.seal(plain, records)?;
+            let mut rest = &records[..count];
+            if this.sealed.is_empty() {
+                while !rest.is_empty() {
+                    match Pin::new(&mut this.io).poll_write(cx, rest) {
+                        Poll::Pending => break,
+                        Poll::Ready(Ok(0)) => {
+                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                        }
+                        Poll::Ready(Ok(taken)) => rest = &rest[taken..],
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    }
+                }
+            }
+            this.sealed.extend_from_slice(rest);
+            Poll::Ready(Ok(plain.len()))
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.closed {
+            this.closed = true;
+            this.seal_farewell()?;
+        }
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.io).poll_shutdown(cx)
+    }
+}
