@@ -41,14 +41,23 @@ pub struct Wish {
     pub out: PathBuf,
 }
 
-/// Does it, or with a person goes on until `stop` does.
+/// Does it, and ends all that it has started; with a person, or when it takes too long for one, as soon as `stop` does.
 pub async fn run(
     wish: &Wish,
     out: impl Write,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let scratch = Scratch::new().context("no temporary folder can be made")?;
-    let told = tell(&scratch, wish, out, stop).await;
+    let told = tokio::select! {
+        told = tell(&scratch, wish, out) => told,
+        // Whatever runs ends with what is dropped here.
+        () = stop => {
+            return match wish.errand {
+                Errand::Stay => Ok(()),
+                Errand::Once | Errand::Test => Err(anyhow::anyhow!("it was interrupted")),
+            };
+        }
+    };
     if told.is_err() {
         // The folder goes; what the programs said last must not.
         let _ = write!(std::io::stderr().lock(), "{}", scratch.logs());
@@ -56,12 +65,7 @@ pub async fn run(
     told
 }
 
-async fn tell(
-    scratch: &Scratch,
-    wish: &Wish,
-    out: impl Write,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+async fn tell(scratch: &Scratch, wish: &Wish, out: impl Write) -> anyhow::Result<()> {
     let mut story = Story::new(out);
     let engine = Engine::find(scratch, wish.image.processor, &wish.image.kernel).await?;
     story.step(&format!(
@@ -77,7 +81,7 @@ async fn tell(
     client.credentials(&headquarters).await?;
     client.first_boot(&headquarters, &mut story).await?;
     if wish.errand == Errand::Stay {
-        return stay(&mut story, &headquarters, &client, stop).await;
+        return stay(&mut story, &headquarters, &mut client).await;
     }
     client
         .shadow_both_ways(&headquarters, &mut story, &wish.out)
@@ -99,17 +103,20 @@ async fn tell(
 async fn stay<W: Write>(
     story: &mut Story<W>,
     headquarters: &Headquarters<'_>,
-    client: &ThinClient<'_>,
-    stop: impl Future<Output = ()>,
+    client: &mut ThinClient<'_>,
 ) -> anyhow::Result<()> {
     let umbra = headquarters.typed()?;
-    let device = client.unit();
+    let device = client.unit().to_owned();
     story.say(&format!(
         "\nShadow it from another terminal:\n\n  {umbra} shadow {device} --reason demo\n\nor with a viewer of your own:\n\n  {umbra} \
          shadow {device} --reason demo --listen 127.0.0.1:5901\n  vncviewer 127.0.0.1::5901\n\nand restart it:\n\n  {umbra} devices \
-         command {device} shutdown\n\nWhat it says on its serial line: {}\n\nCtrl-C ends everything and removes the folder.",
+         command {device} reboot\n\nWhat it says on its serial line: {}\n\nCtrl-C ends everything and removes the folder.",
         client.log().display()
     ))?;
-    stop.await;
-    story.say("\nEverything is stopped.")
+    while client.goes_off().await? {
+        client.switch_on(story).await?;
+        story.say("The device has restarted.")?;
+    }
+    story.say("The device is off. Ctrl-C ends the rest.")?;
+    std::future::pending().await
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use umbra_tests::machine::Processor;
 use umbra_tests::thin_client::{Errand, Image, Wish, run};
 
@@ -61,11 +62,17 @@ fn shown() -> anyhow::Result<()> {
     let Some(wish) = parse(std::env::args().skip(1))? else {
         return Ok(std::io::stdout().lock().write_all(USAGE.as_bytes())?);
     };
-    let stop = async {
-        // Without a signal to wait for there is no reason to stay.
-        let _ = tokio::signal::ctrl_c().await;
-    };
-    tokio::runtime::Runtime::new()?.block_on(run(&wish, std::io::stdout(), stop))
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let mut asked = signal(SignalKind::terminate())?;
+        let stop = async {
+            // Whoever can't wait for one of them need not wait for the other.
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = asked.recv() => {}
+            }
+        };
+        run(&wish, std::io::stdout(), stop).await
+    })
 }
 
 fn main() -> ExitCode {

@@ -51,6 +51,28 @@ impl Root {
     }
 }
 
+/// How a device is linked to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Whichever it has found.
+    Any,
+    /// Behind the gateway.
+    Gateway,
+    /// Without one.
+    Direct,
+}
+
+impl Way {
+    fn is_of(self, device: &Value) -> bool {
+        let gateway = device.get("gateway").and_then(Value::as_str);
+        match self {
+            Way::Any => true,
+            Way::Gateway => gateway == Some("icg"),
+            Way::Direct => gateway.is_none(),
+        }
+    }
+}
+
 /// The files that a thin client is booted from.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -185,22 +207,21 @@ impl<'s> ThinClient<'s> {
         self.begun.elapsed().as_secs_f64()
     }
 
-    /// Waits until the server has it online, behind this gateway or directly; it is the same device as ever.
+    /// Waits until the server has it online, on this way; it is the same device as ever.
     pub(super) async fn online(
         &mut self,
         headquarters: &Headquarters<'_>,
-        gateway: Option<&str>,
+        way: Way,
         limit: Duration,
     ) -> anyhow::Result<Value> {
-        let what = format!("{} to be online behind {gateway:?}", self.unit);
+        let what = format!("{} to be online, {way:?}", self.unit);
         let unit = self.unit.clone();
         let device = eventually(&what, limit, || async {
             // The list is asked for once in a while, not all the time: the emulator needs the processor.
             tokio::time::sleep(Duration::from_secs(1)).await;
             match headquarters.device(&unit).await {
                 Ok(Some(device))
-                    if device.get("online") == Some(&Value::Bool(true))
-                        && device.get("gateway").and_then(Value::as_str) == gateway =>
+                    if device.get("online") == Some(&Value::Bool(true)) && way.is_of(&device) =>
                 {
                     Ok(device)
                 }
@@ -231,12 +252,17 @@ impl<'s> ThinClient<'s> {
             "switched on for the first time, with the stick in: Linux runs after {:.0} s",
             self.since()
         ))?;
-        self.online(headquarters, Some("icg"), BOOT).await?;
+        self.online(headquarters, Way::Any, BOOT).await?;
         story.step(&format!(
-            "it has made its identity, read the stick, and was taken on as {}: online behind the gateway after {:.0} s",
+            "it has made its identity, read the stick, and was taken on as {}: online after {:.0} s",
             self.unit,
             self.since()
         ))?;
+        // While nobody has said which way to take, it takes the direct one as soon as it has seen it.
+        self.settings(headquarters, &["system.remotemanager.enable_icg=true"])
+            .await?;
+        self.online(headquarters, Way::Gateway, BOOT).await?;
+        story.step("the server has set it to go through the gateway, and it does")?;
         self.desktop(story).await
     }
 
@@ -260,7 +286,7 @@ impl<'s> ThinClient<'s> {
             &[&port, "system.remotemanager.enable_icg=false"],
         )
         .await?;
-        let device = self.online(headquarters, None, BOOT).await?;
+        let device = self.online(headquarters, Way::Direct, BOOT).await?;
         let addresses = device.get("shadow_addresses").map(Value::to_string);
         story.step(&format!(
             "the server has switched it to the direct way; it is reached at {}",
@@ -270,7 +296,7 @@ impl<'s> ThinClient<'s> {
             .await?;
         self.settings(headquarters, &["system.remotemanager.enable_icg=true"])
             .await?;
-        self.online(headquarters, Some("icg"), BOOT).await?;
+        self.online(headquarters, Way::Gateway, BOOT).await?;
         story.step("the server has switched it back to the gateway")
     }
 
@@ -345,6 +371,16 @@ impl<'s> ThinClient<'s> {
         }
     }
 
+    /// Waits until the machine goes off by itself; whether that is for a restart.
+    pub(super) async fn goes_off(&mut self) -> anyhow::Result<bool> {
+        const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+        let (status, said) = self.program()?.wait_for_all(FOREVER).await?;
+        ensure!(status.success(), "the emulator ended with {status}");
+        Ok(said
+            .iter()
+            .any(|line| line.contains("reboot: Restarting system")))
+    }
+
     /// Has the server restart it, takes the stick out meanwhile, and finds the same device again.
     pub(super) async fn restart<W: Write>(
         &mut self,
@@ -353,16 +389,15 @@ impl<'s> ThinClient<'s> {
     ) -> anyhow::Result<()> {
         let command = ["devices", "command", &self.unit, "reboot"];
         headquarters.console.tell(&command, "").await?;
-        let (status, said) = self.program()?.wait_for_all(BOOT).await?;
-        ensure!(status.success(), "the emulator ended with {status}");
         ensure!(
-            said.iter()
-                .any(|line| line.contains("reboot: Restarting system")),
+            tokio::time::timeout(BOOT, self.goes_off())
+                .await
+                .context("the machine does not restart")??,
             "the machine went off without a restart"
         );
         self.machine.stick = None;
         self.switch_on(story).await?;
-        self.online(headquarters, Some("icg"), BOOT).await?;
+        self.online(headquarters, Way::Gateway, BOOT).await?;
         story.step(&format!(
             "the server's command “reboot” restarted it, and it is the same device without the stick: online after {:.0} s, device ID {}",
             self.since(),
@@ -383,7 +418,7 @@ impl<'s> ThinClient<'s> {
         self.cut_power();
         self.root = root;
         self.switch_on(story).await?;
-        self.online(headquarters, Some("icg"), BOOT).await?;
+        self.online(headquarters, Way::Gateway, BOOT).await?;
         story.step(&format!(
             "with {} and after a power cut it is the same device: online after {:.0} s",
             root.word(),

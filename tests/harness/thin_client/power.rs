@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::device::{BOOT, Image, ThinClient};
+use super::device::{BOOT, Image, ThinClient, Way};
 use super::headquarters::Headquarters;
 use crate::demo::Story;
 use crate::eventually::{eventually, eventually_is};
@@ -72,7 +72,7 @@ pub(super) async fn cuts<W: Write>(
             headquarters.device(client.unit()).await?,
         );
         client.switch_on(story).await?;
-        let after = client.online(headquarters, Some("icg"), BOOT).await?;
+        let after = client.online(headquarters, Way::Any, BOOT).await?;
         client.cut_power();
         let now = client.certificate().await?;
         anyhow::ensure!(
