@@ -236,7 +236,7 @@ fn the_units_are_what_systemd_understands_and_as_tight_as_the_page_says() -> any
         ("umbra-setup.service", "16"),
         ("umbra-vnc@.service", "39"),
         // It speaks with RAUC, the boot loader and the service manager, as root.
-        ("umbra-update-check.service", "78"),
+        ("umbra-update-check.service", "79"),
         ("umbra-wayvnc.service", "35"),
     ];
     let files = unit_files()?;

@@ -465,6 +465,68 @@ impl<'s> TwoSlots<'s> {
         Ok(())
     }
 
+    /// The same, but the power goes before its `step`th call of a program that changes something. Whether it went: the check has
+    /// fewer steps otherwise.
+    pub async fn check_until(&mut self, patience: u32, step: u32) -> anyhow::Result<bool> {
+        let [steps, cut] = ["steps", "cut"].map(|name| self.scratch.path(name));
+        for file in [&steps, &cut] {
+            if file.exists() {
+                std::fs::remove_file(file)?;
+            }
+        }
+        for tool in ["sync", "mv", "rauc"] {
+            let path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+                .map(|folder| folder.join(tool))
+                .find(|path| path.is_file())
+                .with_context(|| format!("{tool} is not installed"))?;
+            self.script(
+                tool,
+                &format!(
+                    "echo x >>{steps}; if [ \"$(wc -l <{steps})\" = {step} ]; then touch {cut}; exec sleep infinity; fi; exec {path} \"$@\"",
+                    steps = steps.display(),
+                    cut = cut.display(),
+                    path = path.display()
+                ),
+            )?;
+        }
+        let words = self.words(patience);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("check");
+        self.start("check", &command)?;
+        let checks = self.running.last_mut().context("it does not run")?;
+        let went = eventually_is("the check to end or the power to go", PATIENCE, || {
+            match (cut.exists(), checks.exited()) {
+                (true, _) => Ok(true),
+                (false, Some(_)) => Ok(false),
+                (false, None) => Err(()),
+            }
+        })
+        .await?;
+        self.power_cut().await?;
+        for tool in ["sync", "mv", "rauc"] {
+            std::fs::remove_file(self.scratch.path("bin").join(tool))?;
+        }
+        Ok(went)
+    }
+
+    /// What is noted and what the boot loader knows, to be put back by [`TwoSlots::set_back`].
+    pub fn keep(&self) -> anyhow::Result<[Vec<u8>; 2]> {
+        Ok([
+            std::fs::read(self.grubenv())?,
+            std::fs::read(self.state().join("update"))?,
+        ])
+    }
+
+    /// Puts back what was kept, while the device is off.
+    pub fn set_back(&self, kept: &[Vec<u8>; 2]) -> anyhow::Result<()> {
+        std::fs::write(self.grubenv(), &kept[0])?;
+        std::fs::write(self.state().join("update"), &kept[1])?;
+        if self.restart_is_asked_for() {
+            std::fs::remove_file(self.scratch.path("asked"))?;
+        }
+        Ok(())
+    }
+
     /// What is in a slot.
     pub fn slot(&self, name: char) -> anyhow::Result<Vec<u8>> {
         Ok(std::fs::read(&self.slots[usize::from(name == 'B')].0)?)

@@ -1,6 +1,7 @@
 //! Updates of the device's system, by RAUC as Debian ships it, into two slots: what the server's `update` leads to, through the
 //! restart to the confirmation or back, and whatever goes wrong in between. The slots are loop devices; root is needed.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
@@ -164,6 +165,8 @@ async fn an_update_goes_into_the_other_slot_and_is_confirmed_once_its_server_is_
             std::fs::read(site.device.certificate())? == identity,
             "the device became another"
         );
+        let report = site.device.tell(&["status"], "").await?;
+        ensure!(report.contains("from slot B"), "{report}");
         ensure!(!site.slots.restart_is_asked_for());
 
         // It stays there, whatever happens to its server from now on.
@@ -348,6 +351,65 @@ async fn power_lost_when_the_slots_are_switched_and_nobody_has_noted_it_costs_no
         site.slots.wait_until_restart_is_asked_for().await?;
         ensure!(site.slots.slot('A')? == newer && site.slots.slot('B')? == new);
         ensure!(site.restart().await? == 'A');
+        Ok(())
+    })
+    .await;
+}
+
+/// Cuts the power before each step of the check, boots again, and sees how it went on: which words were noted in the end.
+async fn cut_at_each_step(site: &mut Site<'_>) -> anyhow::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    site.maker.bundle(BOARD, &image(2), &site.bundle).await?;
+    let install = site.slots.install(&site.bundle).await?;
+    ensure!(install.status.success(), "{install:?}");
+    let installed = site.slots.keep()?;
+    for step in 1.. {
+        site.slots.power_cut().await?;
+        site.slots.set_back(&installed)?;
+        ensure!(site.slots.boot().await? == 'B');
+        if !site.slots.check_until(1, step).await? {
+            ensure!(step > 5, "hardly a step");
+            break;
+        }
+        let slot = site.slots.boot().await?;
+        site.slots.check(1).await?;
+        let noted = site.slots.noted()?;
+        ensure!(
+            matches!((slot, noted.as_str()), ('A', "back") | ('B', "good")),
+            "step {step}: {noted} in slot {slot}"
+        );
+        let confirmed = (
+            site.slots.grub(&format!("{slot}_OK")).await?,
+            site.slots.grub(&format!("{slot}_TRY")).await?,
+        );
+        ensure!(
+            confirmed == ("1".into(), "0".into()),
+            "step {step}: {confirmed:?}"
+        );
+        found.insert(noted);
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn a_power_cut_at_any_step_of_confirming_leaves_one_system_in_use_and_told() {
+    scenario(async |scratch| {
+        let mut site = Site::new(scratch).await?;
+        let found = cut_at_each_step(&mut site).await?;
+        ensure!(found.len() == 2, "it always went the same way: {found:?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_power_cut_at_any_step_of_giving_up_leaves_the_old_system_in_use_and_told() {
+    scenario(async |scratch| {
+        let mut site = Site::new(scratch).await?;
+        site.server.program().kill();
+        site.device.wait_for_stage("waiting").await?;
+        let found = cut_at_each_step(&mut site).await?;
+        ensure!(found == BTreeSet::from(["back".to_owned()]), "{found:?}");
         Ok(())
     })
     .await;

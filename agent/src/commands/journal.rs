@@ -167,7 +167,9 @@ impl Journal {
 
     /// Updates that an earlier run of the agent began, and of which more is to be found out.
     pub fn open(&self) -> Vec<CommandId> {
-        let open = |entry: &&Entry| entry.result.is_none() && !entry.filed;
+        let open = |entry: &&Entry| {
+            entry.action == Action::Update.name() && entry.result.is_none() && !entry.filed
+        };
         self.entries
             .iter()
             .filter(open)
@@ -313,6 +315,32 @@ mod tests {
             };
             assert_eq!(result.state, CommandState::Interrupted);
         }
+    }
+
+    #[test]
+    fn an_update_of_which_root_has_noted_something_stays_open_and_is_that_of_no_other_command() {
+        let device = Device::new();
+        let (update, other) = (command(1, Action::Update), command(2, Action::Update));
+        let mut journal = device.boots("a");
+        for command in [&update, &other, &command(3, Action::Inventory)] {
+            assert_eq!(journal.begin(command).expect("noted"), Begin::Run);
+        }
+        let file = device.paths.update_noted();
+        files::make_directory(file.parent().expect("a folder"), 0o755).expect("a folder");
+        let wish: String = update.id.to_string().chars().take(16).collect();
+        std::fs::write(file, format!("restart\n{wish}\na\nA\nserver\nInstalled.\n"))
+            .expect("written");
+        let mut journal = device.boots("b");
+        assert_eq!(journal.open(), [update.id]);
+        assert_eq!(journal.begin(&update).expect("known"), Begin::Nothing);
+        let states: Vec<CommandState> = journal.unfiled().iter().map(|r| r.state).collect();
+        assert_eq!(
+            states,
+            [CommandState::Interrupted, CommandState::Interrupted]
+        );
+        journal.finish(done(&update)).expect("kept");
+        assert!(journal.open().is_empty());
+        assert!(device.boots("c").unfiled().contains(&done(&update)));
     }
 
     #[test]

@@ -24,6 +24,12 @@ impl Commands {
         let Ok(_alone) = self.updating.try_lock() else {
             return failed(id, "Another update is still running on this device.");
         };
+        let result = self.carried_out(id, link).await;
+        self.show(progress(result.sentence.clone()));
+        result
+    }
+
+    async fn carried_out(&self, id: CommandId, link: &LinkHandle) -> CommandResult {
         let snapshot = self.tools.registry.snapshot();
         let updated = if snapshot.update_command.is_empty() {
             self.by_root(id, link)
@@ -63,6 +69,7 @@ impl Commands {
             tokio::spawn(async move {
                 if let Ok(_alone) = commands.updating.try_lock() {
                     let result = commands.follow(id, &link).await;
+                    commands.show(progress(result.sentence.clone()));
                     commands.end(result, &link);
                 }
             });
@@ -138,10 +145,14 @@ impl Commands {
             percent: progress.percent,
             sentence: progress.sentence.clone(),
         });
+        self.show(progress.clone());
+        *told = Some(progress);
+    }
+
+    fn show(&self, progress: Progress) {
         self.tools
             .board
-            .update(|status| status.update = Some(progress.clone()));
-        *told = Some(progress);
+            .update(|status| status.update = Some(progress));
     }
 }
 
