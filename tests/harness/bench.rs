@@ -7,6 +7,7 @@ mod load;
 mod peers;
 mod process;
 mod report;
+mod whole_way;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,8 @@ pub struct Wish {
     pub device_end: Option<PathBuf>,
     /// Another build of it, to be measured beside it: that of an earlier commit.
     pub beside: Option<PathBuf>,
+    /// Nobody else than the product's own builds.
+    pub alone: bool,
     /// A folder with peers that are not on the search path.
     pub peers: Option<PathBuf>,
 }
@@ -39,7 +42,7 @@ impl Wish {
 }
 
 /// The sections' names, in the order in which they run.
-pub const SECTIONS: [&str; 1] = ["device-end"];
+pub const SECTIONS: [&str; 2] = ["device-end", "whole-way"];
 
 /// Measures, saying through `say` what it does.
 pub async fn run(wish: &Wish, say: impl Fn(&str)) -> anyhow::Result<Report> {
@@ -60,6 +63,7 @@ pub async fn run(wish: &Wish, say: impl Fn(&str)) -> anyhow::Result<Report> {
         let scratch = Scratch::new()?;
         let measured = match name {
             "device-end" => device_end::measure(wish, &scratch, &say).await,
+            "whole-way" => whole_way::measure(wish, &scratch, &say).await,
             _ => continue,
         };
         match measured {

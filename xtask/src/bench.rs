@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// Measure another build of the device end beside this one: `vnc-proxy/examples/device_end.rs` of an earlier commit
     #[arg(long, value_name = "PROGRAM")]
     beside: Option<PathBuf>,
+    /// Measure no peers of the device end: for those who work on it
+    #[arg(long)]
+    alone: bool,
     /// Put the tables into docs/performance.md, in the place of those that are there
     #[arg(long)]
     write_docs: bool,
@@ -81,6 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .arg(tables.path());
     if arguments.quick {
         bench.arg("--quick");
+    }
+    if arguments.alone {
+        bench.arg("--alone");
     }
     if let Some(only) = &arguments.only {
         bench.args(["--only", only]);

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use crate::pki::Chain;
 
@@ -35,14 +37,56 @@ pub(super) fn vnc_server() -> io::Result<SocketAddr> {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // Whoever hangs up has seen enough.
-            std::thread::spawn(move || serve(stream));
+            std::thread::spawn(move || {
+                stream.set_nodelay(true)?;
+                serve(stream)
+            });
         }
     });
     Ok(address)
 }
 
-fn serve(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// The same behind TLS and a WebSocket's opening, as a reverse proxy expects it. After the opening such a proxy looks at nothing, so the
+/// bytes go without frames.
+pub(super) fn web_socket_server(chain: &Chain) -> anyhow::Result<SocketAddr> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain.presented_der(), chain.key_der())?;
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for tcp in listener.incoming().flatten() {
+            let config = Arc::clone(&config);
+            std::thread::spawn(move || {
+                tcp.set_nodelay(true)?;
+                let tls = ServerConnection::new(config).map_err(io::Error::other)?;
+                let mut stream = StreamOwned::new(tls, tcp);
+                head(&mut stream)?;
+                stream.write_all(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+                )?;
+                serve(stream)
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Reads the head of a request or an answer, byte by byte since what follows is not ours.
+fn head(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(head)
+}
+
+fn serve(mut stream: impl Read + Write) -> io::Result<()> {
     stream.write_all(GREETING)?;
     stream.read_exact(&mut [0; 12])?;
     stream.write_all(&NO_PASSWORD)?;
@@ -93,6 +137,8 @@ pub(super) enum Door {
     Tls(Arc<ClientConfig>),
     /// TLS, then the product's preface, then the VNC server.
     Preface(Arc<ClientConfig>),
+    /// TLS, then a WebSocket's opening, then the VNC server.
+    WebSocket(Arc<ClientConfig>),
     /// Without TLS: the candidate brings a console's end of its own.
     Plain,
 }
@@ -135,7 +181,7 @@ impl Tunnel {
         tcp.set_write_timeout(Some(LIMIT))?;
         let mut stream: Box<dyn Both> = match door {
             Door::Plain => Box::new(tcp),
-            Door::Tls(config) | Door::Preface(config) => {
+            Door::Tls(config) | Door::Preface(config) | Door::WebSocket(config) => {
                 let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
                 let tls = ClientConnection::new(Arc::clone(config), name);
                 Box::new(StreamOwned::new(tls.map_err(io::Error::other)?, tcp))
@@ -147,6 +193,15 @@ impl Tunnel {
             stream.read_exact(&mut answer)?;
             if &answer != b"UMBRA/1 ok\n" {
                 return Err(io::Error::other("the device end did not say yes"));
+            }
+        }
+        if let Door::WebSocket(_) = door {
+            stream.write_all(
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            )?;
+            if !head(&mut stream)?.starts_with(b"HTTP/1.1 101 ") {
+                return Err(io::Error::other("the WebSocket was not opened"));
             }
         }
         let mut greeting = [0; 12];

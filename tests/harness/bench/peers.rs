@@ -20,7 +20,7 @@ use crate::program::{Program, run};
 use crate::scratch::Scratch;
 
 /// How long a candidate may take until it accepts.
-const START: Duration = Duration::from_secs(20);
+pub(super) const START: Duration = Duration::from_secs(20);
 
 /// What no proxy can do without: the same bytes read and written, 64 KiB at a time, and no TLS.
 const PLAIN_COPY: &str = "floor: copy without TLS";
@@ -48,12 +48,12 @@ pub(super) struct Place<'p> {
 }
 
 /// A port that is free now. Most of these programs can't be told to choose one and say which.
-fn free_address() -> io::Result<SocketAddr> {
+pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
 /// A program on the search path, in the folders where servers lie, or among the peers that were built.
-fn find(name: &str, wish: &Wish) -> Option<PathBuf> {
+pub(super) fn find(name: &str, wish: &Wish) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let built = wish.peers.iter().map(|folder| folder.join("bin"));
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
@@ -91,6 +91,9 @@ pub(super) async fn start(
     let mut candidates = vec![device_end(place, OURS, program).await?];
     if let Some(program) = &wish.beside {
         candidates.push(device_end(place, "umbra, the other build", program).await?);
+    }
+    if wish.alone {
+        return Ok(candidates);
     }
     for (name, program, in_quick_run, command) in PEERS {
         if wish.quick && !in_quick_run {
@@ -244,7 +247,7 @@ async fn device_end(
     ready(name, address, door, program, Vec::new()).await
 }
 
-fn configured(place: &Place<'_>, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn configured(place: &Place<'_>, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     let path = place.scratch.path(name);
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
