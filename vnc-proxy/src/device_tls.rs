@@ -221,7 +221,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
             ConnectionState::WriteTraffic(mut traffic) => {
                 traffic.encrypt(plain, records).map_err(io::Error::other)
             }
-            _ => Err(io::ErrorKind::BrokenPipe.into()),
+            ConnectionState::ReadTraffic(_)
+            | ConnectionState::PeerClosed
+            | ConnectionState::Closed
+            | ConnectionState::ReadEarlyData(_)
+            | ConnectionState::EncodeTlsData(_)
+            | ConnectionState::TransmitTlsData(_)
+            | ConnectionState::BlockedHandshake
+            | _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
