@@ -5,6 +5,7 @@ mod damage;
 mod disks;
 mod people;
 mod power;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

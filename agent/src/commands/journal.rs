@@ -31,8 +31,8 @@ struct Entry {
     filed: bool,
 }
 
+/// What a newer version writes beside it is passed over: what both know is remembered all the same.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     commands: Vec<Entry>,
 }

@@ -26,8 +26,10 @@ pub use driver::{EnrolError, EnrolRequest, Step, Trust, enroll};
 const FILE_MAX: usize = 1024 * 1024;
 
 /// What the device keeps of being taken on. Having one is what a link is built from.
+///
+/// A firmware that was rolled back finds the file of a newer one: what it doesn't know in it is passed over, and a field that
+/// older ones don't write has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Enrolled {
     /// Host as a person typed it, or as a server moved the device to it: it worked then.
     pub host: String,

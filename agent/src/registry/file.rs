@@ -20,6 +20,8 @@ pub(super) struct Contents {
     pub(super) values: BTreeMap<String, Value>,
     /// Entries that were left out, each as a sentence.
     pub(super) problems: Vec<String>,
+    /// Those of them whose names mean nothing here, as they are written: another version of this program may know them.
+    pub(super) strange: Vec<String>,
 }
 
 /// Reads a text; the error is a sentence that names the file and the line.
@@ -73,6 +75,13 @@ fn walk(
                 "{}: there is no parameter “{shown}”{hint}",
                 place()
             ));
+            let bare = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+            if name.bytes().all(bare)
+                && !value.get_ref().is_table()
+                && let Some(raw) = text.get(value.span())
+            {
+                contents.strange.push(format!("{name} = {raw}"));
+            }
             continue;
         };
         match read(value.get_ref())
@@ -108,7 +117,7 @@ fn read(value: &DeValue<'_>) -> Option<Value> {
 }
 
 /// Writes a file that [`parse`] reads back.
-pub(super) fn write(values: &BTreeMap<String, Value>) -> String {
+pub(super) fn write(values: &BTreeMap<String, Value>, strange: &[String]) -> String {
     let mut text = String::from(
         "# Parameters that were set on this device. “umbra-agent registry set NAME VALUE” writes here; a change by hand is\n\
          # taken over within seconds.\n",
@@ -123,6 +132,10 @@ pub(super) fn write(values: &BTreeMap<String, Value>) -> String {
             }
         };
         text.push_str(&format!("{name} = {value}\n"));
+    }
+    for line in strange {
+        text.push_str(line);
+        text.push('\n');
     }
     text
 }
@@ -190,8 +203,17 @@ mod tests {
             "umbra.vncserver.command".to_owned(),
             Value::List(vec!["/bin/x".into(), "a = \"b\"".into()]),
         );
-        let contents = parsed(&write(&values));
+        let contents = parsed(&write(&values, &[]));
         assert_eq!((contents.values, contents.problems), (values, vec![]));
+    }
+
+    #[test]
+    fn what_only_another_version_knows_is_written_back_as_it_was() {
+        let text = "[umbra.later]\nlist = [\n  \"a\", # first\n  \"b\",\n]\nshare = 1.5\n[umbra.later.deep]\nat = 07:30:00\n";
+        let once = parsed(text);
+        assert_eq!(once.strange.len(), 3, "{:?}", once.strange);
+        let again = write(&BTreeMap::new(), &once.strange);
+        assert_eq!(parsed(&again).strange, once.strange, "{again}");
     }
 
     proptest::proptest! {

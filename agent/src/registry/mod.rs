@@ -166,6 +166,8 @@ struct State {
 struct FileLayer {
     values: BTreeMap<String, Value>,
     problems: Vec<String>,
+    /// Lines that only another version of this program understands; they stay in the file.
+    strange: Vec<String>,
     stamp: Option<Stamp>,
 }
 
@@ -315,9 +317,14 @@ impl Registry {
                         .write(&paths.registry_broken(), &bytes, 0o600)?;
                 }
             }
+            let mut text = file::write(&values, &state.device.strange);
+            if file::parse(&paths.registry(), &text).is_err() {
+                // A name that contradicts one that is known here.
+                text = file::write(&values, &[]);
+            }
             self.inner
                 .files
-                .write(&paths.registry(), file::write(&values).as_bytes(), 0o600)
+                .write(&paths.registry(), text.as_bytes(), 0o600)
         };
         write().map_err(RegistryError::File)?;
         state.device.stamp = None;
@@ -474,6 +481,7 @@ impl FileLayer {
             Ok(None) => {
                 self.values.clear();
                 self.problems.clear();
+                self.strange.clear();
                 return;
             }
             Ok(Some(text)) => match file::parse(path, &text) {
@@ -488,6 +496,7 @@ impl FileLayer {
                     }
                     self.values = contents.values;
                     self.problems = contents.problems;
+                    self.strange = contents.strange;
                     return;
                 }
                 Err(problem) => problem,
@@ -505,6 +514,7 @@ impl FileLayer {
             .and_then(|(copy, text)| file::parse(copy, &text).ok());
         if let Some(contents) = last_good {
             self.values = contents.values;
+            self.strange = contents.strange;
         }
         self.problems = vec![format!(
             "{broken}. The last readable state holds until this is mended."

@@ -23,8 +23,8 @@ struct Entry {
     record: SessionRecord,
 }
 
+/// What a newer version writes beside it is passed over: what both know is remembered all the same.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Kept {
     sessions: Vec<Entry>,
 }
