@@ -125,6 +125,8 @@ pub async fn run_with(
         identity = come_by_identity(&config, os.as_ref(), &board, &mut actions) => Some(identity),
     };
     if let Some(identity) = identity {
+        // The disk may have come after the agent.
+        directories(&config.paths, &board);
         board.update(|status| status.identity = Some(identity.facts()));
         let mut agent = Agent::new(config, os, board.clone(), registry, identity);
         let port = tokio::spawn(listener::run(agent.sessions.clone()));
@@ -155,15 +157,13 @@ pub(crate) fn own_directories(paths: &Paths) -> [(PathBuf, u32); 2] {
 }
 
 fn directories(paths: &Paths, board: &Board) {
-    for (path, mode) in own_directories(paths) {
-        if let Err(problem) = files::make_directory(&path, mode) {
-            warn!(
-                error = sentence(&problem),
-                "the agent's directory can't be made"
-            );
-            board.update(|status| status.warn("disk", Some(sentence(&problem))));
-        }
+    let mut made = own_directories(paths).into_iter();
+    let problem = made.find_map(|(path, mode)| files::make_directory(&path, mode).err());
+    let problem = problem.map(|problem| sentence(&problem));
+    if let Some(problem) = &problem {
+        warn!(problem, "the agent's directory can't be made");
     }
+    board.update(|status| status.warn("disk", problem));
 }
 
 /// Looks at files that people change by hand, and at the clock.

@@ -1,8 +1,11 @@
 //! Faults of what the device keeps: power cuts at each single step of writing it, disks that are full or read-only, files
 //! that somebody damaged or another version wrote, a clock that cannot be right, and people on the device who may not.
 
+mod clock;
 mod damage;
 mod disks;
+mod network_cards;
+mod partition;
 mod people;
 mod power;
 mod versions;

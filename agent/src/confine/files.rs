@@ -21,7 +21,8 @@ pub(super) fn restrict(plan: &Plan) -> Confined {
             "not restricted: the configuration names a program that updates the device or switches it off",
         );
     }
-    if let Some(missing) = plan.written.iter().take(2).find(|path| !path.is_dir()) {
+    // Without the last of these three, the partition that the first will lead to isn't mounted yet.
+    if let Some(missing) = plan.written.iter().take(3).find(|path| !path.is_dir()) {
         return Confined::lacking(
             Layer::Files,
             Hold::None,

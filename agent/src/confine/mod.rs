@@ -132,7 +132,7 @@ impl Plan {
     /// Derives it from the parameters.
     pub fn derive(snapshot: &Snapshot, paths: &Paths) -> Self {
         let starts = starts(snapshot);
-        let mut written = vec![paths.state_partition(), paths.run()];
+        let mut written = vec![paths.state_partition(), paths.run(), paths.kept()];
         let mut read: Vec<PathBuf> = READ.iter().map(PathBuf::from).collect();
         if paths.root() != Path::new("/") {
             read.push(paths.root().to_owned());

@@ -57,7 +57,7 @@ fn an_agent_that_starts_nothing_writes_only_to_its_own_folders() {
     let plan = Plan::derive(&Registry::open_quietly(&paths).snapshot(), &paths);
     assert_eq!(
         plan.written,
-        [root.path().join("wfs"), root.path().join("run/umbra")]
+        ["wfs", "run/umbra", "wfs/umbra"].map(|folder| root.path().join(folder))
     );
     assert!(!plan.read.contains(&PathBuf::from("/")), "{plan:?}");
 }

@@ -10,7 +10,8 @@ pub(super) fn check(patient: &Patient<'_>) -> Check {
         return Check::warning(
             ID,
             format!("{} is not there yet.", directory.display()),
-            "It is made by “umbra-agent identity” at boot; run that as root or as the agent's user.",
+            "It is made by “umbra-agent identity” at boot: see that the partition for /wfs is mounted and can be written to, and run \
+             that as root or as the agent's user.",
         );
     }
     let probe = directory.join("doctor-probe");
