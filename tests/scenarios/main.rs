@@ -11,6 +11,8 @@ mod footprint;
 mod gateway;
 mod hostile_peer;
 mod indicator;
+mod init_scripts;
+mod old_kernel;
 mod onboarding;
 mod posture;
 mod promises;
