@@ -179,8 +179,18 @@ impl Program {
         name: &str,
         command: &mut Command,
     ) -> Result<Self, ProgramError> {
+        Self::start_with_input(scratch, name, command, Stdio::null())
+    }
+
+    /// The same with something as its standard input.
+    pub fn start_with_input(
+        scratch: &Scratch,
+        name: &str,
+        command: &mut Command,
+        input: Stdio,
+    ) -> Result<Self, ProgramError> {
         command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let log_failed = |cause| ProgramError::Log {

@@ -26,6 +26,8 @@ mod state;
 mod strangers;
 mod tickets;
 mod updates;
+mod units;
+mod upgrade;
 mod viewers;
 mod vnc_refuses;
 mod wayland;

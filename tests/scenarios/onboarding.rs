@@ -7,7 +7,7 @@ mod hostile_names;
 mod identity;
 mod screen;
 mod terminal;
-mod unattended;
+pub(crate) mod unattended;
 mod window;
 mod wrong_turns;
 

@@ -133,7 +133,7 @@ impl EndReason {
                 "A changed setting doesn't allow the session any more; it was ended."
             }
             Self::Stopped(StopCause::Shutdown) => {
-                "The shadowing service is stopping, so the session was ended."
+                "The shadowing service is being restarted or stopped, so the session was ended."
             }
             Self::InputViolation(_) | Self::ViewerMisbehaved(_) => {
                 "The helpdesk's program sent something that is not allowed, so the session was ended."
@@ -165,7 +165,7 @@ impl EndReason {
                 "The device allows only so many sessions at a time and ended this one for another.".to_owned()
             }
             Self::Stopped(StopCause::Settings) => "A changed setting doesn't allow this session any more; it was ended.".to_owned(),
-            Self::Stopped(StopCause::Shutdown) => "The program that carried the session is stopping.".to_owned(),
+            Self::Stopped(StopCause::Shutdown) => "The device's agent is being restarted, or the device is going down. Begin the session again in a moment.".to_owned(),
             Self::InputViolation(violation) => {
                 format!("The session was ended: {violation}. With limited permissions only known messages pass; try another viewer.")
             }

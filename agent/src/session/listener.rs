@@ -50,12 +50,12 @@ pub async fn run(sessions: Sessions) {
         let mut failed = false;
         if let Some(want) = &want {
             match held.or_bind(want).await {
-                Ok(listeners) => {
+                Ok((listeners, problem)) => {
                     let port = listeners
                         .first()
                         .and_then(|l| l.local_addr().ok())
                         .map(|a| a.port());
-                    shown(&sessions, port, None);
+                    shown(&sessions, port, problem);
                     for listener in listeners {
                         if let Ok(address) = listener.local_addr() {
                             info!(%address, secure_mode = snapshot.vnc.secure_mode, "listening");
@@ -154,28 +154,32 @@ impl Held {
         Self(port)
     }
 
-    /// That port if it is the wanted one, or else one of the agent's own.
-    async fn or_bind(&self, want: &Wanted) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    /// That port if it is the wanted one, or else one of the agent's own, with what is wrong with that as a sentence.
+    async fn or_bind(
+        &self,
+        want: &Wanted,
+    ) -> Result<(Vec<TcpListener>, Option<String>), (SocketAddr, io::Error)> {
         let Some(held) = &self.0 else {
-            return bind(want).await;
+            return Ok((bind(want).await?, None));
         };
-        let listener = || -> io::Result<(SocketAddr, TcpListener)> {
+        let listener = || -> io::Result<(u16, TcpListener)> {
             // A copy: it goes on being held while the agent doesn't listen.
             let copy = held.try_clone()?;
             copy.set_nonblocking(true)?;
-            Ok((copy.local_addr()?, TcpListener::from_std(copy)?))
+            Ok((copy.local_addr()?.port(), TcpListener::from_std(copy)?))
         };
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, want.port));
-        let (address, listener) = listener().map_err(|error| (nowhere, error))?;
-        if address.port() == want.port {
-            return Ok(vec![listener]);
+        let (port, listener) = listener().map_err(|error| (nowhere, error))?;
+        if port == want.port {
+            return Ok((vec![listener], None));
         }
-        warn!(
-            %address,
-            port = want.port,
-            "the service manager holds another port than network.vncserver.port says, so it isn't used"
+        let problem = format!(
+            "The service manager holds port {port} for the agent, but network.vncserver.port says {}, which is used. Make both say \
+             the same, or switch umbra-agent.socket off.",
+            want.port
         );
-        bind(want).await
+        warn!(problem);
+        Ok((bind(want).await?, Some(problem)))
     }
 }
 

@@ -57,7 +57,7 @@ impl Ending {
             ),
             Self::Shutdown => (
                 RefusalCode::ShuttingDown,
-                "The device's agent ends; try again shortly.",
+                "The device's agent is being restarted, or the device is going down; try again in a moment.",
             ),
         };
         Turned::new(code, sentence)

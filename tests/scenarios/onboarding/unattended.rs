@@ -16,7 +16,7 @@ const DATA: i32 = 65;
 const UNAVAILABLE: i32 = 69;
 
 /// Credentials with a gateway that nobody answers at, and then the server.
-fn credentials(server: &Server<'_>, key: &str) -> anyhow::Result<Credentials> {
+pub(crate) fn credentials(server: &Server<'_>, key: &str) -> anyhow::Result<Credentials> {
     let address = server.address_for_devices();
     let endpoint = |host: String, port| -> anyhow::Result<Endpoint> {
         Ok(Endpoint {
