@@ -7,11 +7,11 @@
 UMBRA_AGENT_VERSION = 0.1.0
 UMBRA_AGENT_SITE = $(call qstrip,$(BR2_PACKAGE_UMBRA_AGENT_TARBALLS))
 UMBRA_AGENT_SITE_METHOD = file
-UMBRA_AGENT_SOURCE = umbra-agent-$(UMBRA_AGENT_VERSION)-$(BR2_ARCH).tar.gz
+UMBRA_AGENT_SOURCE = umbra-agent-$(UMBRA_AGENT_VERSION)-$(call qstrip,$(BR2_ARCH)).tar.gz
 UMBRA_AGENT_LICENSE = Apache-2.0
 UMBRA_AGENT_LICENSE_FILES = LICENSE
 
-# It is one static program, stripped already.
+# The tarball has one folder, with all in it.
 UMBRA_AGENT_STRIP_COMPONENTS = 1
 
 define UMBRA_AGENT_USERS
