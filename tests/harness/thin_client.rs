@@ -28,6 +28,8 @@ pub enum Errand {
     Once,
     /// The same, with both kinds of root, and with power cuts during first boots.
     Test,
+    /// The power cuts alone.
+    Cuts,
 }
 
 /// What a person asked for.
@@ -54,7 +56,7 @@ pub async fn run(
         () = stop => {
             return match wish.errand {
                 Errand::Stay => Ok(()),
-                Errand::Once | Errand::Test => Err(anyhow::anyhow!("it was interrupted")),
+                Errand::Once | Errand::Test | Errand::Cuts => Err(anyhow::anyhow!("it was interrupted")),
             };
         }
     };
@@ -77,6 +79,10 @@ async fn tell(scratch: &Scratch, wish: &Wish, out: impl Write) -> anyhow::Result
         }
     ))?;
     let headquarters = Headquarters::start(scratch, &mut story).await?;
+    if wish.errand == Errand::Cuts {
+        power::cuts(scratch, &wish.image, engine, &headquarters, &mut story).await?;
+        return story.say("\nAll is well.");
+    }
     let mut client = ThinClient::new(scratch, &wish.image, engine, 1)?;
     client.credentials(&headquarters).await?;
     client.first_boot(&headquarters, &mut story).await?;

@@ -11,7 +11,7 @@ use umbra_tests::thin_client::{Errand, Image, Wish, run};
 
 const USAGE: &str = "umbra-image-test: boots the example thin client in QEMU, with server and gateway on this machine
 
-Usage: umbra-image-test stay|once|test --arch x86_64|aarch64 --kernel FILE --initramfs FILE --root FILE --out FILE.png
+Usage: umbra-image-test stay|once|test|cuts --arch x86_64|aarch64 --kernel FILE --initramfs FILE --root FILE --out FILE.png
 
 `cargo xtask image boot` and `cargo xtask image test` build all that and start this program.
 ";
@@ -22,6 +22,7 @@ fn parse(mut given: impl Iterator<Item = String>) -> anyhow::Result<Option<Wish>
         Some("stay") => Errand::Stay,
         Some("once") => Errand::Once,
         Some("test") => Errand::Test,
+        Some("cuts") => Errand::Cuts,
         Some(other) => bail!("{other:?} is nothing that can be done; --help says what is"),
     };
     let (mut processor, mut kernel, mut initramfs, mut root, mut out) =

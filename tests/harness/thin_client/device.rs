@@ -443,8 +443,28 @@ impl<'s> ThinClient<'s> {
     /// What the state partition has of the certificate, looked at from outside while the machine is off.
     pub(super) async fn certificate(&self) -> anyhow::Result<String> {
         let state = self.machine.disks.first().context("no state partition")?;
+        // What lies in the journal counts, as it does for the device; but it's the device's to bring it in.
+        let copy = self
+            .scratch
+            .path(&format!("{}.looked-at", self.machine.name));
+        std::fs::copy(state, &copy).context("the state partition cannot be copied")?;
+        let mut replay = Command::new("e2fsck");
+        let replayed = run(
+            self.scratch,
+            "e2fsck",
+            replay.args(["-f", "-y"]).arg(&copy),
+            b"",
+            PATIENCE,
+        )
+        .await?;
+        // 1: something was in the journal.
+        ensure!(
+            matches!(replayed.status.code(), Some(0 | 1)),
+            "the state partition is damaged: {}",
+            String::from_utf8_lossy(&replayed.stdout)
+        );
         let mut command = Command::new("debugfs");
-        command.args(["-R", "cat /ca-certs/tc_ca.crt"]).arg(state);
+        command.args(["-R", "cat /ca-certs/tc_ca.crt"]).arg(&copy);
         let output = run(self.scratch, "debugfs", &mut command, b"", PATIENCE).await?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
