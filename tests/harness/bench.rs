@@ -2,6 +2,8 @@
 //! side, every round measures each of them once, and what counts is the ratio within a round: the machine's other load then meets
 //! all alike. Nothing here decides whether a figure is good; it must never leave one out because it isn't.
 
+mod agent;
+mod crowd;
 mod device_end;
 mod load;
 mod peers;
@@ -28,6 +30,8 @@ pub struct Wish {
     pub device_end: Option<PathBuf>,
     /// Another build of it, to be measured beside it: that of an earlier commit.
     pub beside: Option<PathBuf>,
+    /// The program with many devices.
+    pub herd: Option<PathBuf>,
     /// Nobody else than the product's own builds.
     pub alone: bool,
     /// A folder with peers that are not on the search path.
@@ -42,7 +46,7 @@ impl Wish {
 }
 
 /// The sections' names, in the order in which they run.
-pub const SECTIONS: [&str; 2] = ["device-end", "whole-way"];
+pub const SECTIONS: [&str; 5] = ["device-end", "whole-way", "agent", "gateway", "server"];
 
 /// Measures, saying through `say` what it does.
 pub async fn run(wish: &Wish, say: impl Fn(&str)) -> anyhow::Result<Report> {
@@ -64,6 +68,9 @@ pub async fn run(wish: &Wish, say: impl Fn(&str)) -> anyhow::Result<Report> {
         let measured = match name {
             "device-end" => device_end::measure(wish, &scratch, &say).await,
             "whole-way" => whole_way::measure(wish, &scratch, &say).await,
+            "agent" => agent::measure(wish, &scratch, &say).await,
+            "gateway" => crowd::gateway(wish, &scratch, &say).await,
+            "server" => crowd::server(wish, &scratch, &say).await,
             _ => continue,
         };
         match measured {

@@ -71,6 +71,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "device_end",
         ]),
     )?;
+    step(
+        "many devices in one program, as released",
+        cargo().args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "umbra-tests",
+            "--example",
+            "herd",
+        ]),
+    )?;
     let built = target_folder()?.join("release");
     let tables = tempfile::NamedTempFile::new().context("no temporary file can be made")?;
     let mut bench = Command::new(built.join("umbra-bench"));
@@ -78,6 +90,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .current_dir(top())
         .arg("--device-end")
         .arg(built.join("examples/device_end"))
+        .arg("--herd")
+        .arg(built.join("examples/herd"))
         .arg("--peers")
         .arg(peers)
         .arg("--markdown")

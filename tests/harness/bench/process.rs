@@ -85,6 +85,26 @@ impl Family {
         ticks as f64 / TICKS
     }
 
+    /// How often its threads have gone to sleep by themselves, and so how often they were woken.
+    pub(super) fn switches(&self) -> u64 {
+        self.members()
+            .into_iter()
+            .flat_map(|pid| {
+                fs::read_dir(format!("/proc/{pid}/task"))
+                    .into_iter()
+                    .flatten()
+            })
+            .flatten()
+            .filter_map(|task| {
+                let status = fs::read_to_string(task.path().join("status")).ok()?;
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+                line.trim().parse::<u64>().ok()
+            })
+            .sum()
+    }
+
     /// A figure in KiB of `/proc/PID/status`, of all together.
     fn status(&self, name: &str) -> u64 {
         self.members()

@@ -33,6 +33,7 @@ fn parse(mut given: impl Iterator<Item = String>) -> anyhow::Result<Order> {
             "--markdown" => order.markdown = Some(value()?.into()),
             "--device-end" => order.wish.device_end = Some(value()?.into()),
             "--beside" => order.wish.beside = Some(value()?.into()),
+            "--herd" => order.wish.herd = Some(value()?.into()),
             "--alone" => order.wish.alone = true,
             "--peers" => order.wish.peers = Some(value()?.into()),
             other => bail!("{other:?} is not understood; start it with cargo xtask bench"),

@@ -1,0 +1,197 @@
+//! Many devices at one gateway, and at one server. The devices are the agent's own code, all in one program (`herd`), since a process for
+//! each would measure the machine; gateway and server are the programs that ship.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::Wish;
+use super::process::Family;
+use super::report::{OURS, Quantity, Section, less, more};
+use crate::program::Program;
+use crate::scratch::Scratch;
+use crate::world::{Console, Gateway, GatewayConfig, Server, ServerConfig};
+
+/// Longer than this, no crowd may take.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+const DEVICES: Quantity = more("devices in this run", "devices");
+const EACH: Quantity = less("memory per idle device", "KiB");
+const HELD: Quantity = more("devices for each GB of memory", "devices");
+const ENROLMENTS: Quantity = more(
+    "devices taken on, one after the other eight at a time",
+    "per s",
+);
+const ENROLMENT_CPU: Quantity = less("CPU per device taken on", "ms");
+const BACK: Quantity = less("until all are back after a restart, jitter and all", "s");
+const BACK_CPU: Quantity = less("CPU per device that came back", "ms");
+const WELCOMES: Quantity = more("devices welcomed for each second of CPU", "devices");
+const TICKETS: Quantity = more("tickets, each over a connection of its own", "per s");
+const TICKET_CPU: Quantity = less("CPU per ticket", "ms");
+
+const ABOUT_GATEWAY: &str = "Devices with nothing but their link through one `umbra-gateway`, which is killed and started again once all are there. \
+Memory is what the gateway grew by, resident.";
+const ABOUT_SERVER: &str = "The same devices with a direct link to one `umbra-server`, which is killed and started again; and tickets for sessions \
+with one of them, as a console asks for them.";
+
+/// The program with the devices.
+struct Herd {
+    program: Program,
+    times_online: u32,
+    enrolled: f64,
+}
+
+impl Herd {
+    async fn start(
+        wish: &Wish,
+        scratch: &Scratch,
+        count: usize,
+        address: SocketAddr,
+        server: &Server<'_>,
+        console: &Console<'_>,
+    ) -> anyhow::Result<Self> {
+        let program = wish
+            .herd
+            .as_ref()
+            .context("the herd's program was not named")?;
+        let made = console.tell(&["keys", "create", "--mass"], "").await?;
+        let key = made.pointer("/0/key").or_else(|| made.get("key"));
+        let key = key.and_then(serde_json::Value::as_str);
+        let key_file = scratch.path("mass-key");
+        std::fs::write(&key_file, key.with_context(|| made.to_string())?)?;
+        let mut command = Command::new(program);
+        command
+            .arg(scratch.folder("h")?)
+            .args([
+                &count.to_string(),
+                &address.to_string(),
+                server.fingerprint(),
+            ])
+            .arg(&key_file)
+            .stdin(Stdio::null());
+        let mut herd = Self {
+            program: Program::start(scratch, "herd", &mut command)?,
+            times_online: 0,
+            enrolled: 0.0,
+        };
+        let line = herd.program.wait_for_line("enrolled in ", LIMIT).await?;
+        let seconds = line.trim_start_matches("enrolled in ").trim();
+        herd.enrolled = seconds.parse().with_context(|| line.clone())?;
+        herd.until_all_online().await?;
+        Ok(herd)
+    }
+
+    async fn until_all_online(&mut self) -> anyhow::Result<()> {
+        self.times_online += 1;
+        let line = format!("all online, time {}.", self.times_online);
+        self.program.wait_for_line(&line, LIMIT).await?;
+        Ok(())
+    }
+}
+
+/// Every connection is a file.
+fn raise_the_limit_of_files() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+fn quiet() -> ServerConfig {
+    ServerConfig {
+        heartbeat: 40,
+        ..ServerConfig::default()
+    }
+}
+
+pub(super) async fn gateway(
+    wish: &Wish,
+    scratch: &Scratch,
+    say: &impl Fn(&str),
+) -> anyhow::Result<Section> {
+    raise_the_limit_of_files()?;
+    let mut section = Section::new("gateway", ABOUT_GATEWAY);
+    let count = wish.pick(100, 1000);
+    let server = Server::start(scratch, quiet()).await?;
+    let console = Console::administrator(scratch, &server).await?;
+    let mut gateway = Gateway::start(scratch, &console, GatewayConfig::default()).await?;
+    gateway.wait_until_attached(&console, true).await?;
+    let family = Family::of(gateway.program().pid());
+    let (empty, before) = (family.resident_kib(), family.cpu_of_all());
+    say(&format!("    {count} devices are taken on"));
+    let address = gateway.external();
+    let mut herd = Herd::start(wish, scratch, count, address, &server, &console).await?;
+    let many = count as f64;
+    let grown = family.resident_kib().saturating_sub(empty) as f64;
+    section.note(&DEVICES, OURS, many);
+    section.note(&EACH, OURS, grown / many);
+    section.note(&ENROLMENTS, OURS, many / herd.enrolled);
+    let cpu = family.cpu_of_all() - before;
+    section.note(&ENROLMENT_CPU, OURS, cpu * 1e3 / many);
+    say("    the gateway is killed and started again");
+    gateway.program().kill();
+    let start = Instant::now();
+    gateway.start_again().await?;
+    let family = Family::of(gateway.program().pid());
+    herd.until_all_online().await?;
+    section.note(&BACK, OURS, start.elapsed().as_secs_f64());
+    section.note(&BACK_CPU, OURS, family.cpu_of_all() * 1e3 / many);
+    Ok(section.finished())
+}
+
+pub(super) async fn server(
+    wish: &Wish,
+    scratch: &Scratch,
+    say: &impl Fn(&str),
+) -> anyhow::Result<Section> {
+    raise_the_limit_of_files()?;
+    let mut section = Section::new("server", ABOUT_SERVER);
+    let count = wish.pick(100, 1000);
+    let mut server = Server::start(scratch, quiet()).await?;
+    let console = Console::administrator(scratch, &server).await?;
+    let family = Family::of(server.program().pid());
+    let before = family.cpu_of_all();
+    say(&format!("    {count} devices are taken on"));
+    let address = server.address_for_devices();
+    let mut herd = Herd::start(wish, scratch, count, address, &server, &console).await?;
+    let many = count as f64;
+    section.note(&DEVICES, OURS, many);
+    section.note(&ENROLMENTS, OURS, many / herd.enrolled);
+    let cpu = family.cpu_of_all() - before;
+    section.note(&ENROLMENT_CPU, OURS, cpu * 1e3 / many);
+    say("    the server is killed and started again");
+    let start = Instant::now();
+    server.start_again().await?;
+    let family = Family::of(server.program().pid());
+    let empty = family.resident_kib();
+    herd.until_all_online().await?;
+    section.note(&BACK, OURS, start.elapsed().as_secs_f64());
+    let cpu = family.cpu_of_all();
+    section.note(&BACK_CPU, OURS, cpu * 1e3 / many);
+    section.note(&WELCOMES, OURS, many / cpu);
+    let each = family.resident_kib().saturating_sub(empty) as f64 / many;
+    section.note(&EACH, OURS, each);
+    section.note(&HELD, OURS, 1e9 / 1024.0 / each);
+    let devices = console.tell(&["devices"], "").await?;
+    let name = first_name(&devices).with_context(|| devices.to_string())?;
+    let tickets = wish.pick(50, 500);
+    say(&format!("    {tickets} tickets"));
+    let (start, before) = (Instant::now(), family.cpu_of_all());
+    for _ in 0..tickets {
+        console.offer(&server, &name, false).await?;
+    }
+    let tickets = f64::from(tickets);
+    section.note(&TICKETS, OURS, tickets / start.elapsed().as_secs_f64());
+    let cpu = family.cpu_of_all() - before;
+    section.note(&TICKET_CPU, OURS, cpu * 1e3 / tickets);
+    drop(herd);
+    Ok(section.finished())
+}
+
+/// The name of the first of a list of devices.
+fn first_name(devices: &serde_json::Value) -> Option<String> {
+    let first = devices.get(0).or_else(|| devices.pointer("/devices/0"))?;
+    let name = first.get("name").or_else(|| first.get("unit_id"))?;
+    Some(name.as_str()?.to_owned())
+}
