@@ -105,10 +105,36 @@ fn build_date() -> i64 {
     env!("UMBRA_BUILD_DATE").parse().unwrap_or(0)
 }
 
+/// A day of our calendar.
+pub(crate) struct Date {
+    pub(crate) year: i64,
+    pub(crate) month: i64,
+    pub(crate) day: i64,
+}
+
+/// The day of a moment, in UTC; `None` outside of the years 1 to 9999.
+pub(crate) fn calendar(seconds: i64) -> Option<Date> {
+    // Counted in years that begin in March, so that leap days come last, from the March before the year 1 on.
+    let days = seconds.div_euclid(86_400).checked_add(719_468)?;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (1..=9_999)
+        .contains(&year)
+        .then_some(Date { year, month, day })
+}
+
 /// A date for people, `2026-11-22`, or the plain number where it is no date of our calendar.
 pub fn date(seconds: i64) -> String {
-    time::OffsetDateTime::from_unix_timestamp(seconds)
-        .map_or_else(|_| seconds.to_string(), |when| when.date().to_string())
+    calendar(seconds).map_or_else(
+        || seconds.to_string(),
+        |date| format!("{:04}-{:02}-{:02}", date.year, date.month, date.day),
+    )
 }
 
 /// Seconds since the machine came up, time asleep included. Never jumps.
@@ -145,9 +171,19 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn days_are_those_of_the_calendar(seconds in -62_135_596_800_i64..253_402_300_800) {
+            let expected = time::OffsetDateTime::from_unix_timestamp(seconds).expect("a date");
+            proptest::prop_assert_eq!(date(seconds), expected.date().to_string());
+        }
+    }
+
     #[test]
     fn dates_are_written_with_the_year_first() {
         assert_eq!(date(0), "1970-01-01");
-        assert_eq!(date(i64::MAX), i64::MAX.to_string());
+        for beyond in [-62_135_596_801, 253_402_300_800, i64::MIN, i64::MAX] {
+            assert_eq!(date(beyond), beyond.to_string());
+        }
     }
 }

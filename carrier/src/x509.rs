@@ -2,15 +2,15 @@
 //! every text is made safe for a log, a terminal and a dialog. Reading a certificate never means trusting it.
 
 pub(crate) mod der;
+pub(crate) mod names;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use rustls::pki_types::SignatureVerificationAlgorithm;
-use x509_parser::extensions::{GeneralName, GeneralSubtree, NameConstraints, ParsedExtension};
-use x509_parser::prelude::FromDer;
-use x509_parser::public_key::PublicKey;
 
+use self::der::Cursor;
+use self::names::GeneralName;
 use crate::tls::provider;
 
 /// Larger certificates are not read.
@@ -73,6 +73,16 @@ pub fn spki(der: &[u8]) -> Result<&[u8], CertificateError> {
     der::shape(der)
         .map(|shape| shape.public_key)
         .ok_or(CertificateError::Unreadable)
+}
+
+/// The common name in a certificate's subject, unchanged: nothing for showing. `None` where there is none.
+///
+/// # Errors
+/// [`CertificateError`] for what is too large or no certificate.
+pub fn common_name(der: &[u8]) -> Result<Option<String>, CertificateError> {
+    bounded(der)?;
+    let shape = der::shape(der).ok_or(CertificateError::Unreadable)?;
+    Ok(names::attribute(shape.subject, names::COMMON_NAME))
 }
 
 /// The alternative name (a URI) that marks the certificate of a gateway: whoever wants to speak with a server refuses it, though
@@ -147,24 +157,28 @@ impl CertificateFacts {
     pub fn read(der: &[u8]) -> Result<Self, CertificateError> {
         bounded(der)?;
         let shape = der::shape(der).ok_or(CertificateError::Unreadable)?;
-        let (rest, certificate) = x509_parser::certificate::X509Certificate::from_der(der)
-            .map_err(|_| CertificateError::Unreadable)?;
-        if !rest.is_empty() {
-            return Err(CertificateError::Unreadable);
-        }
-        let (key, key_is_usable) = describe_key(&certificate);
-        let (signature, signature_is_weak) = describe_signature(&certificate);
+        Self::of_shape(&shape).ok_or(CertificateError::Unreadable)
+    }
+
+    fn of_shape(shape: &der::Shape<'_>) -> Option<Self> {
+        let (key, key_is_usable) = describe_key(shape.public_key)?;
+        let (signature, signature_is_weak) = describe_signature(shape.signature_algorithm)?;
+        let (not_before, not_after) = der::validity(shape.validity)?;
+        let version = match shape.version {
+            [] => 0,
+            version => der::number(version)?,
+        };
         let self_signed = shape.subject == shape.issuer
-            && match signed_by(&shape, shape.public_key) {
+            && match signed_by(shape, shape.public_key) {
                 Signed::Yes | Signed::UnknownAlgorithm => true,
                 Signed::No => false,
             };
         let mut facts = Self {
-            subject: printable(&certificate.subject().to_string(), MAX_TEXT),
-            issuer: printable(&certificate.issuer().to_string(), MAX_TEXT),
-            serial: hex(certificate.raw_serial(), MAX_TEXT),
-            not_before: certificate.validity().not_before.timestamp(),
-            not_after: certificate.validity().not_after.timestamp(),
+            subject: printable(&names::directory(shape.subject)?, MAX_TEXT),
+            issuer: printable(&names::directory(shape.issuer)?, MAX_TEXT),
+            serial: hex(shape.serial, MAX_TEXT),
+            not_before,
+            not_after,
             is_ca: None,
             path_len: None,
             may_sign_certificates: None,
@@ -178,17 +192,25 @@ impl CertificateFacts {
             self_signed,
             unknown_critical: Vec::new(),
             name_limits: None,
-            version: certificate.version().0.saturating_add(1),
+            version: version.saturating_add(1),
             names: Vec::new(),
         };
-        for extension in certificate.extensions() {
-            facts.note(extension.parsed_extension());
-            let id = extension.oid.to_id_string();
-            if extension.critical && !KNOWN_EXTENSIONS.contains(&id.as_str()) {
-                facts.unknown_critical.push(printable(&id, MAX_TEXT));
+        let mut rest = Cursor(shape.rest);
+        // Unique identifiers of issuer and subject, which nobody uses.
+        for number in [1, 2] {
+            let _ = rest.read(der::numbered(number));
+        }
+        if let Some(extensions) = rest.read(der::numbered_structure(3)) {
+            let mut outer = Cursor(extensions.content);
+            let mut all = Cursor(outer.read(der::SEQUENCE)?.content);
+            while !all.0.is_empty() {
+                facts.note(all.read(der::SEQUENCE)?.content)?;
+            }
+            if !outer.0.is_empty() {
+                return None;
             }
         }
-        Ok(facts)
+        rest.0.is_empty().then_some(facts)
     }
 
     /// The name that people know the certificate by: the subject, or its key where the subject is empty.
@@ -202,58 +224,107 @@ impl CertificateFacts {
         }
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the parser knows many extensions; these are the ones that count"
-    )]
-    fn note(&mut self, extension: &ParsedExtension<'_>) {
-        match extension {
-            ParsedExtension::BasicConstraints(constraints) => {
-                self.is_ca = Some(constraints.ca);
-                self.path_len = constraints.path_len_constraint;
-            }
-            ParsedExtension::KeyUsage(usage) => {
-                self.may_sign_certificates = Some(usage.key_cert_sign())
-            }
-            ParsedExtension::ExtendedKeyUsage(usage) => {
-                self.may_be_server = Some(usage.server_auth);
-                self.may_be_client = Some(usage.client_auth);
-            }
-            ParsedExtension::NameConstraints(limits) => {
-                self.name_limits = Some(describe_limits(limits));
-            }
-            ParsedExtension::SubjectAlternativeName(names) => {
-                for name in &names.general_names {
-                    self.note_name(name);
-                }
-            }
-            _ => {}
+    /// Takes over what an extension says. One that can't be read says nothing; one that is none makes the certificate unreadable.
+    fn note(&mut self, extension: &[u8]) -> Option<()> {
+        let mut parts = Cursor(extension);
+        let id = der::identifier(parts.read(der::OBJECT_IDENTIFIER)?.content)?;
+        let critical = match parts.read(der::BOOLEAN) {
+            Some(critical) => critical.content != [0],
+            None => false,
+        };
+        let content = parts.read(der::OCTET_STRING)?.content;
+        if !parts.0.is_empty() {
+            return None;
         }
+        let _ = match id.as_str() {
+            "2.5.29.15" => self.note_key_usage(content),
+            "2.5.29.17" => self.note_names(content),
+            "2.5.29.19" => self.note_basic_constraints(content),
+            "2.5.29.30" => self.note_limits(content),
+            "2.5.29.37" => self.note_purposes(content),
+            _ => None,
+        };
+        if critical && !KNOWN_EXTENSIONS.contains(&id.as_str()) {
+            self.unknown_critical.push(printable(&id, MAX_TEXT));
+        }
+        Some(())
+    }
+
+    fn note_key_usage(&mut self, content: &[u8]) -> Option<()> {
+        // Behind the number of unused bits, the first byte's highest bit is the first usage; the sixth is to sign certificates.
+        let bits = Cursor(content).read(der::BIT_STRING)?.content;
+        self.may_sign_certificates = Some(bits.get(1).is_some_and(|first| first & 0x04 != 0));
+        Some(())
+    }
+
+    fn note_basic_constraints(&mut self, content: &[u8]) -> Option<()> {
+        let mut parts = Cursor(Cursor(content).read(der::SEQUENCE)?.content);
+        let is_ca = parts.read(der::BOOLEAN);
+        let path_len = match parts.read(der::INTEGER) {
+            Some(length) => Some(der::number(length.content)?),
+            None => None,
+        };
+        if !parts.0.is_empty() {
+            return None;
+        }
+        self.is_ca = Some(is_ca.is_some_and(|is_ca| is_ca.content != [0]));
+        self.path_len = path_len;
+        Some(())
+    }
+
+    fn note_purposes(&mut self, content: &[u8]) -> Option<()> {
+        let purposes = Cursor(Cursor(content).read(der::SEQUENCE)?.content);
+        let purposes: Vec<String> = purposes
+            .filter_map(|purpose| der::identifier(purpose.content))
+            .collect();
+        let named = |id: &str| purposes.iter().any(|purpose| purpose == id);
+        self.may_be_server = Some(named("1.3.6.1.5.5.7.3.1"));
+        self.may_be_client = Some(named("1.3.6.1.5.5.7.3.2"));
+        Some(())
+    }
+
+    fn note_limits(&mut self, content: &[u8]) -> Option<()> {
+        let mut parts = Cursor(Cursor(content).read(der::SEQUENCE)?.content);
+        let mut described = Vec::new();
+        for (number, word) in [(0, "only"), (1, "not")] {
+            if let Some(subtrees) = parts.read(der::numbered_structure(number)) {
+                described.extend(describe_limits(subtrees.content, word));
+            }
+        }
+        self.name_limits = Some(if described.is_empty() {
+            "nothing in particular".to_owned()
+        } else {
+            described.join("; ")
+        });
+        Some(())
+    }
+
+    fn note_names(&mut self, content: &[u8]) -> Option<()> {
+        for name in Cursor(Cursor(content).read(der::SEQUENCE)?.content) {
+            self.note_name(&GeneralName::read(&name));
+        }
+        Some(())
     }
 
     fn note_name(&mut self, name: &GeneralName<'_>) {
         let shown = match name {
-            GeneralName::DNSName(name) => {
+            GeneralName::Dns(name) => {
                 self.names.push(AltName::Dns((*name).to_owned()));
                 printable(name, MAX_TEXT)
             }
-            GeneralName::IPAddress(bytes) => match ip(bytes) {
+            GeneralName::Ip(bytes) => match ip(bytes) {
                 Some(address) => {
                     self.names.push(AltName::Ip(address));
                     address.to_string()
                 }
                 None => format!("IP address of {} bytes", bytes.len()),
             },
-            GeneralName::RFC822Name(name) => format!("mail:{}", printable(name, MAX_TEXT)),
-            GeneralName::URI(name) => format!("URI:{}", printable(name, MAX_TEXT)),
-            GeneralName::DirectoryName(name) => {
-                format!("name:{}", printable(&name.to_string(), MAX_TEXT))
+            GeneralName::Mail(name) => format!("mail:{}", printable(name, MAX_TEXT)),
+            GeneralName::Uri(name) => format!("URI:{}", printable(name, MAX_TEXT)),
+            GeneralName::Directory(name) => {
+                format!("name:{}", printable(name, MAX_TEXT))
             }
-            GeneralName::OtherName(..)
-            | GeneralName::X400Address(_)
-            | GeneralName::EDIPartyName(_)
-            | GeneralName::RegisteredID(_)
-            | GeneralName::Invalid(..) => "other kind of name".to_owned(),
+            GeneralName::Other => "other kind of name".to_owned(),
         };
         self.san.push(shown);
     }
@@ -363,77 +434,66 @@ fn hex(bytes: &[u8], limit: usize) -> String {
     text
 }
 
-/// Name constraints in words.
-fn describe_limits(limits: &NameConstraints<'_>) -> String {
-    let list = |subtrees: &Option<Vec<GeneralSubtree<'_>>>, word: &str| {
-        let subtrees = subtrees.as_deref().unwrap_or_default();
-        (!subtrees.is_empty()).then(|| {
-            let mut shown: Vec<String> = subtrees
-                .iter()
-                .take(LIMITS_SHOWN)
-                .map(|subtree| describe_limit(&subtree.base))
-                .collect();
-            if let Some(more @ 1..) = subtrees.len().checked_sub(LIMITS_SHOWN) {
-                shown.push(format!("{more} more"));
-            }
-            format!("{word} {}", shown.join(", "))
-        })
-    };
-    let parts: Vec<String> = [
-        list(&limits.permitted_subtrees, "only"),
-        list(&limits.excluded_subtrees, "not"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if parts.is_empty() {
-        "nothing in particular".to_owned()
-    } else {
-        parts.join("; ")
+/// One side of name constraints in words; nothing for an empty one.
+fn describe_limits(subtrees: &[u8], word: &str) -> Option<String> {
+    let mut shown = Vec::new();
+    let mut more = 0usize;
+    for subtree in Cursor(subtrees) {
+        let Some(base) = Cursor(subtree.content).next() else {
+            continue;
+        };
+        if shown.len() < LIMITS_SHOWN {
+            shown.push(describe_limit(&GeneralName::read(&base)));
+        } else {
+            more += 1;
+        }
     }
+    if more > 0 {
+        shown.push(format!("{more} more"));
+    }
+    (!shown.is_empty()).then(|| format!("{word} {}", shown.join(", ")))
 }
 
 fn describe_limit(name: &GeneralName<'_>) -> String {
     match name {
-        GeneralName::DNSName(name) => printable(name, MAX_TEXT),
-        GeneralName::IPAddress(bytes) => {
+        GeneralName::Dns(name) => printable(name, MAX_TEXT),
+        GeneralName::Ip(bytes) => {
             let (address, mask) = bytes.split_at(bytes.len() / 2);
             match (ip(address), ip(mask)) {
                 (Some(address), Some(mask)) => format!("{address} with the mask {mask}"),
                 (None, _) | (_, None) => format!("an IP network of {} bytes", bytes.len()),
             }
         }
-        GeneralName::DirectoryName(name) => {
-            format!("name:{}", printable(&name.to_string(), MAX_TEXT))
+        GeneralName::Directory(name) => {
+            format!("name:{}", printable(name, MAX_TEXT))
         }
-        GeneralName::RFC822Name(name) => format!("mail:{}", printable(name, MAX_TEXT)),
-        GeneralName::URI(name) => format!("URI:{}", printable(name, MAX_TEXT)),
-        GeneralName::OtherName(..)
-        | GeneralName::X400Address(_)
-        | GeneralName::EDIPartyName(_)
-        | GeneralName::RegisteredID(_)
-        | GeneralName::Invalid(..) => "another kind of name".to_owned(),
+        GeneralName::Mail(name) => format!("mail:{}", printable(name, MAX_TEXT)),
+        GeneralName::Uri(name) => format!("URI:{}", printable(name, MAX_TEXT)),
+        GeneralName::Other => "another kind of name".to_owned(),
     }
 }
 
 /// The key in words, and whether *ring* and webpki take it.
-fn describe_key(certificate: &x509_parser::certificate::X509Certificate<'_>) -> (String, bool) {
-    let key = certificate.public_key();
-    let algorithm = key.algorithm.algorithm.to_id_string();
-    let curve = key
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|parameters| parameters.as_oid().ok());
-    match algorithm.as_str() {
-        "1.2.840.113549.1.1.1" => match key.parsed() {
-            Ok(PublicKey::RSA(rsa)) => {
-                let bits = rsa_bits(rsa.modulus);
+fn describe_key(spki: &[u8]) -> Option<(String, bool)> {
+    let key = der::public_key(spki)?;
+    let mut algorithm = Cursor(key.algorithm);
+    let id = der::identifier(algorithm.read(der::OBJECT_IDENTIFIER)?.content)?;
+    let curve = algorithm.read(der::OBJECT_IDENTIFIER);
+    let curve = curve.and_then(|curve| der::identifier(curve.content));
+    let modulus = || {
+        let mut numbers = Cursor(Cursor(key.bits).read(der::SEQUENCE)?.content);
+        let modulus = numbers.read(der::INTEGER)?.content;
+        numbers.read(der::INTEGER).map(|_| modulus)
+    };
+    Some(match id.as_str() {
+        "1.2.840.113549.1.1.1" => match modulus() {
+            Some(modulus) => {
+                let bits = rsa_bits(modulus);
                 (format!("RSA {bits}"), (2048..=8192).contains(&bits))
             }
-            Ok(_) | Err(_) => ("RSA, unreadable".to_owned(), false),
+            None => ("RSA, unreadable".to_owned(), false),
         },
-        "1.2.840.10045.2.1" => match curve.map(|curve| curve.to_id_string()).as_deref() {
+        "1.2.840.10045.2.1" => match curve.as_deref() {
             Some("1.2.840.10045.3.1.7") => ("ECDSA P-256".to_owned(), true),
             Some("1.3.132.0.34") => ("ECDSA P-384".to_owned(), true),
             Some("1.3.132.0.35") => ("ECDSA P-521".to_owned(), false),
@@ -450,7 +510,7 @@ fn describe_key(certificate: &x509_parser::certificate::X509Certificate<'_>) -> 
             format!("of an unknown kind ({})", printable(other, MAX_TEXT)),
             false,
         ),
-    }
+    })
 }
 
 fn rsa_bits(modulus: &[u8]) -> usize {
@@ -465,10 +525,8 @@ fn rsa_bits(modulus: &[u8]) -> usize {
 }
 
 /// The signature's algorithm in words, and whether it is a weak one.
-fn describe_signature(
-    certificate: &x509_parser::certificate::X509Certificate<'_>,
-) -> (String, bool) {
-    let id = certificate.signature_algorithm.algorithm.to_id_string();
+fn describe_signature(algorithm: &[u8]) -> Option<(String, bool)> {
+    let id = der::identifier(Cursor(algorithm).read(der::OBJECT_IDENTIFIER)?.content)?;
     let (text, weak) = match id.as_str() {
         "1.2.840.113549.1.1.2" => ("RSA with MD2", true),
         "1.2.840.113549.1.1.4" => ("RSA with MD5", true),
@@ -484,11 +542,9 @@ fn describe_signature(
         "1.2.840.10045.4.3.4" => ("ECDSA with SHA-512", false),
         "1.3.101.112" => ("Ed25519", false),
         other => {
-            return (
-                format!("an unknown algorithm ({})", printable(other, MAX_TEXT)),
-                false,
-            );
+            let text = format!("an unknown algorithm ({})", printable(other, MAX_TEXT));
+            return Some((text, false));
         }
     };
-    (text.to_owned(), weak)
+    Some((text.to_owned(), weak))
 }

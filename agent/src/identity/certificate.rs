@@ -1,20 +1,17 @@
 //! Makes the device's key and certificate, and reads them back. The certificate is an end-entity one: with `CA:TRUE` peers would
 //! refuse it, and whoever trusts it must never trust what it signs.
 
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
-};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use time::OffsetDateTime;
+use umbra_carrier::x509::{CertificateFacts, common_name, spki};
 use umbra_protocol::Fingerprint;
 use umbra_protocol::ids::{DeviceId, UnitId};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::IdentityError;
+use super::der;
 use crate::clock::{Clock, YEAR};
 
 /// How long a certificate is valid. Its server pins it and decides when it is renewed; an expiry by surprise helps nobody.
@@ -26,14 +23,15 @@ pub(super) struct Key {
     pub(super) der: Zeroizing<Vec<u8>>,
     /// The public key as it stands in certificates (SubjectPublicKeyInfo).
     pub(super) public: Vec<u8>,
-    pair: KeyPair,
+    pair: EcdsaKeyPair,
 }
 
 impl Key {
     pub(super) fn generate() -> Result<Self, IdentityError> {
-        let pair =
-            KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| IdentityError::Making)?;
-        let pem = Zeroizing::new(pair.serialize_pem());
+        let random = SystemRandom::new();
+        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
+            .map_err(|_| IdentityError::Making)?;
+        let pem = Zeroizing::new(der::pem("PRIVATE KEY", der.as_ref()));
         Self::read(&pem).map_err(|_| IdentityError::Making)
     }
 
@@ -45,12 +43,10 @@ impl Key {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| "it holds no “-----BEGIN PRIVATE KEY-----” block that can be read")?;
         let der = Zeroizing::new(der.secret_pkcs8_der().to_vec());
-        let pair = KeyPair::from_pkcs8_der_and_sign_algo(
-            &PrivatePkcs8KeyDer::from(der.as_slice()),
-            &PKCS_ECDSA_P256_SHA256,
-        )
-        .map_err(|_| "its key is damaged, or not an ECDSA P-256 key")?;
-        let public = rcgen::PublicKeyData::subject_public_key_info(&pair);
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der, &SystemRandom::new())
+                .map_err(|_| "its key is damaged, or not an ECDSA P-256 key")?;
+        let public = der::p256_public_key(pair.public_key().as_ref());
         Ok(Self {
             pem: Zeroizing::new(pem.to_owned()),
             der,
@@ -69,7 +65,6 @@ impl Key {
         unit_id: &UnitId,
         clock: &Clock,
     ) -> Result<Certificate, IdentityError> {
-        let making = |_| IdentityError::Making;
         let mut serial = [0; 16];
         SystemRandom::new()
             .fill(&mut serial)
@@ -77,27 +72,23 @@ impl Key {
         // A serial number is positive and never begins with a zero byte.
         serial[0] = (serial[0] & 0x7f) | 0x40;
         let (not_before, not_after) = validity(clock);
-        let mut params = CertificateParams::default();
-        params.serial_number = Some(SerialNumber::from_slice(&serial));
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, unit_id.as_str());
-        params.subject_alt_names = vec![SanType::DnsName(
-            dns_name(unit_id).try_into().map_err(making)?,
-        )];
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        params.not_before =
-            OffsetDateTime::from_unix_timestamp(not_before).map_err(|_| IdentityError::Making)?;
-        params.not_after =
-            OffsetDateTime::from_unix_timestamp(not_after).map_err(|_| IdentityError::Making)?;
-        let certificate = params.self_signed(&self.pair).map_err(making)?;
-        Certificate::read(&certificate.pem()).map_err(|_| IdentityError::Making)
+        let name = dns_name(unit_id);
+        let signed = der::Certificate {
+            serial: &serial,
+            common_name: unit_id.as_str(),
+            dns_name: &name,
+            not_before,
+            not_after,
+            public_key: &self.public,
+        }
+        .to_be_signed()
+        .ok_or(IdentityError::Making)?;
+        let signature = self
+            .pair
+            .sign(&SystemRandom::new(), &signed)
+            .map_err(|_| IdentityError::Making)?;
+        let certificate = der::pem("CERTIFICATE", &der::signed(&signed, signature.as_ref()));
+        Certificate::read(&certificate).map_err(|_| IdentityError::Making)
     }
 }
 
@@ -148,30 +139,19 @@ impl Certificate {
         }
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| "it holds no “-----BEGIN CERTIFICATE-----” block that can be read")?;
-        let (rest, parsed) =
-            X509Certificate::from_der(&der).map_err(|_| "it holds no X.509 certificate")?;
-        if !rest.is_empty() {
-            return Err("it holds more than one certificate in one block");
-        }
-        let unit_id = parsed
-            .subject()
-            .iter_common_name()
-            .next()
-            .and_then(|name| name.as_str().ok())
-            .and_then(|name| name.parse().ok());
-        let public = parsed.public_key().raw.to_vec();
-        let (not_before, not_after) = (
-            parsed.validity().not_before.timestamp(),
-            parsed.validity().not_after.timestamp(),
-        );
+        let no = |_| "it holds no X.509 certificate";
+        let facts = CertificateFacts::read(&der).map_err(no)?;
+        let unit_id = common_name(&der).map_err(no)?;
+        let unit_id = unit_id.and_then(|name| name.parse().ok());
+        let public = spki(&der).map_err(no)?.to_vec();
         Ok(Self {
             pem: pem.to_owned(),
             fingerprint: Fingerprint::of_certificate(&der),
             der: der.into_owned(),
             public,
             unit_id,
-            not_before,
-            not_after,
+            not_before: facts.not_before,
+            not_after: facts.not_after,
         })
     }
 }
@@ -185,6 +165,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use x509_parser::extensions::GeneralName;
+    use x509_parser::prelude::{FromDer as _, X509Certificate};
 
     use super::*;
 

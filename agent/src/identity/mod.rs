@@ -6,6 +6,7 @@
 //! fail there is one right thing to do at the next start, and [`ensure`] does it.
 
 mod certificate;
+mod der;
 mod store;
 
 use std::path::PathBuf;

@@ -6,13 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::X509Name;
 
 use super::client::read_name;
 use super::error::TlsError;
 use super::trust::{ChainVerifier, DatePolicy, ServerTrust, can_be_root};
-use crate::x509::printable;
+use crate::x509::{names, printable};
 
 /// Public certification authorities.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,17 +85,10 @@ fn name_text(content: &[u8]) -> String {
     let mut der = vec![0x30, 0x82];
     der.extend(length.to_be_bytes());
     der.extend(content);
-    let Ok((_, name)) = X509Name::from_der(&der) else {
-        return UNNAMED.to_owned();
-    };
-    let organization = name.iter_organization().next();
-    let spoken = name
-        .iter_common_name()
-        .next()
-        .or(organization)
-        .and_then(|attribute| attribute.as_str().ok());
+    let spoken = names::attribute(&der, names::COMMON_NAME)
+        .or_else(|| names::attribute(&der, names::ORGANIZATION));
     match spoken {
-        Some(text) => printable(text, 80),
+        Some(text) => printable(&text, 80),
         None => UNNAMED.to_owned(),
     }
 }

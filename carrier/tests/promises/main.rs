@@ -14,4 +14,5 @@ mod peers;
 mod pki;
 mod proxies;
 mod public;
+mod readers;
 mod ways;
