@@ -2,6 +2,7 @@
 //! channels that anybody on the network can write to, so it is a proposal with its source, and never a reason to trust.
 
 mod dhcp;
+mod dns;
 mod resolver;
 mod txt;
 

@@ -7,14 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use simple_dns::rdata::RData;
-use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, Question, RCODE, TYPE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout, timeout_at};
 use umbra_carrier::x509::printable;
 use umbra_setup::{Code, Report};
 
+use super::dns::{self, Data, Record, Wanted};
 use crate::files;
 use crate::link::trouble::sentence;
 use crate::paths::Paths;
@@ -129,34 +128,6 @@ pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
     search: Vec<String>,
 }
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    Txt,
-    V4,
-    V6,
-}
-
-impl Wanted {
-    fn kind(self) -> TYPE {
-        match self {
-            Wanted::Txt => TYPE::TXT,
-            Wanted::V4 => TYPE::A,
-            Wanted::V6 => TYPE::AAAA,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Data {
-    Txt(Vec<u8>),
-    Address(IpAddr),
-    Alias(String),
-}
-
-/// A record of an answer: whose, and what.
-type Record = (String, Data);
 
 impl Resolver {
     /// As the network says. Without a file, or with one that can't be read, the machine itself is asked, as the C library does.
@@ -376,15 +347,7 @@ fn question(name: &str, wanted: Wanted) -> Option<(u16, Vec<u8>)> {
     let mut random = [0; 2];
     SystemRandom::new().fill(&mut random).ok()?;
     let id = u16::from_be_bytes(random);
-    let mut packet = Packet::new_query(id);
-    packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Question::new(
-        Name::new(name).ok()?,
-        wanted.kind().into(),
-        QCLASS::CLASS(CLASS::IN),
-        false,
-    ));
-    Some((id, packet.build_bytes_vec().ok()?))
+    Some((id, dns::question(id, name, wanted)?))
 }
 
 /// The answer to this question; what doesn't fit it is passed over until time is up.
@@ -427,12 +390,11 @@ async fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Whether it says that it answers this very question.
 fn fits(message: &[u8], id: u16, question: &[u8]) -> bool {
-    const HEADER: usize = 12;
     let (Some(number), Some(flags)) = (message.first_chunk::<2>(), message.get(2)) else {
         return false;
     };
-    let asked = question.get(HEADER..).unwrap_or_default();
-    let repeated = message.get(HEADER..HEADER + asked.len());
+    let asked = question.get(dns::HEADER..).unwrap_or_default();
+    let repeated = message.get(dns::HEADER..dns::HEADER + asked.len());
     let one_question = message.get(4..6) == Some(&[0, 1]);
     // Letters may come back in another case.
     u16::from_be_bytes(*number) == id
@@ -450,55 +412,15 @@ enum Unusable {
     Refused(&'static str),
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "codes and kinds of records grow; others are passed over"
-)]
 fn read_answer(message: &[u8], wanted: Wanted) -> Result<Vec<Record>, Unusable> {
-    let packet = Packet::parse(message).map_err(|_| Unusable::Garbage)?;
-    match packet.rcode() {
-        RCODE::NoError => {}
-        RCODE::NameError => return Ok(Vec::new()),
-        RCODE::ServerFailure => return Err(Unusable::Refused("it failed")),
-        RCODE::Refused => return Err(Unusable::Refused("it refuses")),
-        _ => return Err(Unusable::Refused("it does not know how")),
+    let answer = dns::answer(message, wanted, RECORDS_MAX).ok_or(Unusable::Garbage)?;
+    match answer.code {
+        dns::NO_ERROR => Ok(answer.records),
+        dns::NO_SUCH_NAME => Ok(Vec::new()),
+        dns::SERVER_FAILURE => Err(Unusable::Refused("it failed")),
+        dns::REFUSED => Err(Unusable::Refused("it refuses")),
+        _ => Err(Unusable::Refused("it does not know how")),
     }
-    let mut records = Vec::new();
-    for record in packet.answers.into_iter().take(RECORDS_MAX) {
-        if record.class != CLASS::IN {
-            continue;
-        }
-        let Some(owner) = text(&record.name) else {
-            continue;
-        };
-        let data = match record.rdata {
-            RData::TXT(txt) if wanted == Wanted::Txt => {
-                let joined = String::try_from(txt).map(String::into_bytes);
-                Data::Txt(joined.unwrap_or_else(|error| error.into_bytes()))
-            }
-            RData::A(a) if wanted == Wanted::V4 => Data::Address(Ipv4Addr::from(a.address).into()),
-            RData::AAAA(a) if wanted == Wanted::V6 => {
-                Data::Address(Ipv6Addr::from(a.address).into())
-            }
-            RData::CNAME(target) => match text(&target.0) {
-                Some(target) => Data::Alias(target),
-                None => continue,
-            },
-            _ => continue,
-        };
-        records.push((owner, data));
-    }
-    Ok(records)
-}
-
-/// A name in lower case, if it is one that could be asked for.
-fn text(name: &Name<'_>) -> Option<String> {
-    let labels: Option<Vec<&str>> = name
-        .as_bytes()
-        .map(|label| std::str::from_utf8(label).ok())
-        .collect();
-    let text = labels?.join(".").to_ascii_lowercase();
-    is_name(&text).then_some(text)
 }
 
 #[cfg(test)]

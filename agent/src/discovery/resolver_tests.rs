@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use simple_dns::ResourceRecord;
-use simple_dns::rdata::{A, CNAME, TXT};
+use simple_dns::rdata::{A, CNAME, RData, TXT};
+use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, ResourceRecord};
 use tokio::net::TcpListener;
 
 use super::*;
