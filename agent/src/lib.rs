@@ -11,6 +11,7 @@ pub mod exit;
 pub mod files;
 pub mod os;
 pub mod paths;
+mod task;
 
 // Settings, and what people are told.
 pub mod logging;

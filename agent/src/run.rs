@@ -112,13 +112,13 @@ pub async fn run_with(
         actions: sender,
     };
     let (stopping, stopped) = watch::channel(false);
-    let control = tokio::spawn(control::server::serve(
+    let control = crate::task::start(control::server::serve(
         listening,
         context,
         until(stopped.clone()),
     ));
-    let service = tokio::spawn(service::tell(board.clone(), until(stopped.clone())));
-    let looking = tokio::spawn(look(config.clone(), registry.clone(), board.clone()));
+    let service = crate::task::start(service::tell(board.clone(), until(stopped.clone())));
+    let looking = crate::task::start(look(config.clone(), registry.clone(), board.clone()));
 
     let identity = tokio::select! {
         () = &mut shutdown => None,
@@ -129,7 +129,7 @@ pub async fn run_with(
         directories(&config.paths, &board);
         board.update(|status| status.identity = Some(identity.facts()));
         let mut agent = Agent::new(config, os, board.clone(), registry, identity);
-        let port = tokio::spawn(listener::run(agent.sessions.clone()));
+        let port = crate::task::start(listener::run(agent.sessions.clone()));
         agent.live(&mut actions, shutdown.as_mut()).await;
         board.update(|status| status.go(Stage::Stopping));
         agent.end().await;

@@ -104,7 +104,7 @@ impl Commands {
             Ok(Begin::Run) => {
                 info!(id = %command.id, action = command.action.name(), "command begins");
                 let (commands, link) = (self.clone(), link.clone());
-                tokio::spawn(async move { commands.run(command, link).await });
+                crate::task::start(async move { commands.run(command, link).await });
                 None
             }
             Ok(Begin::Ended(result)) => Some(*result),

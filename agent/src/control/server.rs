@@ -160,7 +160,9 @@ pub async fn serve(listening: Listening, context: Context, shutdown: impl Future
             Ok((stream, _)) => {
                 let (context, places) = (context.clone(), places.clone());
                 // Bounded by `Places`: a caller without a place is told so and gone.
-                callers.spawn(async move { attend(stream, context, places).await });
+                callers.spawn(crate::task::boxed(async move {
+                    attend(stream, context, places).await
+                }));
             }
             Err(error) => {
                 tracing::warn!(%error, "can't take callers on the control socket at the moment");

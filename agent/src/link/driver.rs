@@ -642,7 +642,7 @@ fn connection(stream: Stream) -> Connection {
     Connection {
         reader: FrameReader::new(read),
         queue,
-        writer: tokio::spawn(write_all(FrameWriter::new(write), messages)),
+        writer: crate::task::start(write_all(FrameWriter::new(write), messages)),
     }
 }
 

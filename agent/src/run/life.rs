@@ -335,7 +335,7 @@ impl Agent {
         set_link.send_replace(Some(handle.clone()));
         self.sessions.link(Some(handle.clone()));
         self.commands.resume(&handle);
-        let mut running = tokio::spawn(link.run());
+        let mut running = crate::task::start(link.run());
         let mut leaving: Option<Leaving> = None;
         let life = loop {
             tokio::select! {

@@ -61,7 +61,9 @@ pub async fn run(sessions: Sessions) {
                             info!(%address, secure_mode = snapshot.vnc.secure_mode, "listening");
                         }
                         let (sessions, gate) = (sessions.clone(), gate.clone());
-                        open.spawn(async move { accept(&listener, &sessions, &gate).await });
+                        open.spawn(crate::task::boxed(async move {
+                            accept(&listener, &sessions, &gate).await
+                        }));
                     }
                 }
                 Err((address, error)) => {
@@ -133,7 +135,7 @@ async fn accept(listener: &TcpListener, sessions: &Sessions, gate: &Gate) {
         let place = gate.admit_from(from);
         let attended = caller::Attended::new(&sessions.shared);
         let (arrival, origin) = (caller::Arrival::Port(stream), caller::Origin::Address(from));
-        tokio::spawn(async move { caller::attend(attended, arrival, origin, place).await });
+        crate::task::start(async move { caller::attend(attended, arrival, origin, place).await });
     })
     .await;
 }

@@ -95,7 +95,7 @@ impl Sessions {
             indicator: indicator::Indicator::new(),
             port: watch::Sender::new(None),
         });
-        tokio::spawn(indicator::drive(Arc::downgrade(&shared)));
+        crate::task::start(indicator::drive(Arc::downgrade(&shared)));
         Self { shared }
     }
 
@@ -158,7 +158,7 @@ impl Sessions {
         // Counted before the dialling: however many the server names, no more are under way.
         let place = shared.tunnels.admit();
         let attended = caller::Attended::new(&shared);
-        tokio::spawn(async move {
+        crate::task::start(async move {
             let dialled = tokio::select! {
                 biased;
                 () = place.revoked() => return,

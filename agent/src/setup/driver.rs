@@ -131,7 +131,7 @@ impl<D: Device> Work<D> {
             let (device, answers) = (self.device.clone(), self.events.clone());
             match effect {
                 Effect::Discover { job } => {
-                    self.tasks.spawn(async move {
+                    self.tasks.spawn(crate::task::boxed(async move {
                         let (found, problems) = device.discover().await;
                         let _ = answers
                             .send(Event::Discovered {
@@ -140,10 +140,10 @@ impl<D: Device> Work<D> {
                                 problems,
                             })
                             .await;
-                    });
+                    }));
                 }
                 Effect::ResolveMail { job, domain } => {
-                    self.tasks.spawn(async move {
+                    self.tasks.spawn(crate::task::boxed(async move {
                         let (found, problems) = device.resolve_mail(domain).await;
                         let _ = answers
                             .send(Event::Discovered {
@@ -152,12 +152,12 @@ impl<D: Device> Work<D> {
                                 problems,
                             })
                             .await;
-                    });
+                    }));
                 }
                 Effect::LookAtSticks => self.look_at_sticks(),
                 Effect::Check { job, endpoint } => {
                     let (sender, notes) = mpsc::channel(NOTES);
-                    self.tasks.spawn(async move {
+                    self.tasks.spawn(crate::task::boxed(async move {
                         let check = device.check(endpoint, sender);
                         let (result, ()) = tokio::join!(check, pass_on(job, notes, &answers));
                         let event = match result {
@@ -165,11 +165,11 @@ impl<D: Device> Work<D> {
                             Err(sentence) => Event::NotReached { job, sentence },
                         };
                         let _ = answers.send(event).await;
-                    });
+                    }));
                 }
                 Effect::LogOn { job, plan } => {
                     let (sender, mut notes) = mpsc::channel(NOTES);
-                    self.tasks.spawn(async move {
+                    self.tasks.spawn(crate::task::boxed(async move {
                         let log_on = device.log_on(plan, sender);
                         let pass_on = async {
                             while let Some(stage) = notes.recv().await {
@@ -186,7 +186,7 @@ impl<D: Device> Work<D> {
                             },
                         };
                         let _ = answers.send(event).await;
-                    });
+                    }));
                 }
                 Effect::Stop => self.tasks.abort_all(),
                 Effect::Store(progress) => {
@@ -211,7 +211,7 @@ impl<D: Device> Work<D> {
             return;
         };
         let (device, answers) = (self.device.clone(), self.events.clone());
-        self.tasks.spawn(async move {
+        self.tasks.spawn(crate::task::boxed(async move {
             let looked = tokio::task::spawn_blocking(move || {
                 let findings = device.sticks();
                 drop(permit);
@@ -220,7 +220,7 @@ impl<D: Device> Work<D> {
             if let Ok((found, problems)) = looked.await {
                 let _ = answers.send(Event::Sticks { found, problems }).await;
             }
-        });
+        }));
     }
 }
 
