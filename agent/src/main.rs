@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use umbra_agent::cli;
 use umbra_agent::exit::Exit;
+use umbra_agent::last_words;
 
 fn main() -> ExitCode {
+    last_words::prepare();
     let arguments = match cli::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(exit) => return exit.into(),
