@@ -41,6 +41,13 @@ macro_rules! message_set {
 
         impl $crate::codec::MessageSet for $name {
             const TYPES: &'static [&'static str] = &[$($wire),+];
+            fn read(kind: &str, bytes: &[u8]) -> Result<Option<Self>, serde_json::Error> {
+                Ok(Some(match kind {
+                    $($wire => $name::$variant(serde_json::from_slice(bytes)?),)+
+                    _ => return Ok(None),
+                }))
+            }
+
             fn within_limits(&self) -> Result<(), String> {
                 match self {
                     $($name::$variant(body) => $crate::message::Limited::check(body),)+

@@ -88,6 +88,14 @@ fn a_field_that_stands_twice_is_refused() {
     ));
 }
 
+#[test]
+fn a_list_is_no_message_whatever_stands_in_it() {
+    for text in [r#"["ping"]"#, r#" ["ping",1]"#, r#""ping""#, "", " "] {
+        let read = decode::<FromDevice>(text.as_bytes(), limits::FRAME);
+        assert!(matches!(read, Err(DecodeError::Malformed(_))), "{text}");
+    }
+}
+
 fn check<M: MessageSet + PartialEq + std::fmt::Debug>(side: &str, kind: fn(&M) -> &'static str) {
     let mut seen = BTreeSet::new();
     let mut files: Vec<PathBuf> = std::fs::read_dir(golden().join(side))
