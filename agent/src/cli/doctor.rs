@@ -49,8 +49,8 @@ pub(super) async fn run(
         }
     };
     if arguments.json {
-        let json = serde_json::to_string_pretty(&checks)
-            .map_err(|error| Problem::of(Exit::Internal, &error))?;
+        let json =
+            serde_json::to_string(&checks).map_err(|error| Problem::of(Exit::Internal, &error))?;
         writeln!(out, "{json}")?;
     } else {
         write!(out, "{}", doctor::report(&checks))?;

@@ -200,8 +200,8 @@ async fn read(request: Request, paths: &Paths) -> Result<(Vec<Entry>, Vec<String
 }
 
 fn print_json(entries: &[Entry], out: &mut dyn Write) -> Result<(), Problem> {
-    let json = serde_json::to_string_pretty(entries)
-        .map_err(|error| Problem::of(Exit::Internal, &error))?;
+    let json =
+        serde_json::to_string(entries).map_err(|error| Problem::of(Exit::Internal, &error))?;
     writeln!(out, "{json}")?;
     Ok(())
 }

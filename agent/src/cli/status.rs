@@ -56,7 +56,9 @@ async fn watch(arguments: &Arguments, paths: &Paths, out: &mut dyn Write) -> Res
 
 fn show(json: bool, status: &Status, running: bool, out: &mut dyn Write) -> Result<(), Problem> {
     if json {
-        let mut value = serde_json::to_value(status).unwrap_or_default();
+        // Written and read again: the code for writing it is there anyway, and that for putting it together would be large.
+        let text = serde_json::to_vec(status).unwrap_or_default();
+        let mut value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
         value["running"] = serde_json::Value::Bool(running);
         value["sentence"] = serde_json::Value::String(sentence(status, running));
         writeln!(out, "{value}")?;

@@ -99,8 +99,8 @@ impl Enrolled {
 
     /// Keeps the enrolment. Afterwards there is this one, or after an error the one before.
     pub fn store(&self, paths: &Paths, files: &Files) -> Result<(), EnrolmentError> {
-        let bytes = serde_json::to_vec_pretty(self)
-            .expect("an enrolment holds nothing that JSON cannot say");
+        let bytes =
+            serde_json::to_vec(self).expect("an enrolment holds nothing that JSON cannot say");
         // It names ticket keys and roots: nothing secret, and nobody's business.
         files
             .write(&paths.enrolment(), &bytes, 0o600)

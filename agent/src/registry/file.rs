@@ -124,11 +124,12 @@ pub(super) fn write(values: &BTreeMap<String, Value>, strange: &[String]) -> Str
     );
     for (name, value) in values {
         let value = match value {
-            Value::Bool(value) => toml::Value::Boolean(*value),
-            Value::Int(number) => toml::Value::Integer(*number),
-            Value::Text(text) => toml::Value::String(text.clone()),
+            Value::Bool(value) => value.to_string(),
+            Value::Int(number) => number.to_string(),
+            Value::Text(text) => quoted(text),
             Value::List(items) => {
-                toml::Value::Array(items.iter().cloned().map(toml::Value::String).collect())
+                let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+                format!("[{}]", items.join(", "))
             }
         };
         text.push_str(&format!("{name} = {value}\n"));
@@ -138,6 +139,25 @@ pub(super) fn write(values: &BTreeMap<String, Value>, strange: &[String]) -> Str
         text.push('\n');
     }
     text
+}
+
+/// A text as TOML wants it, on one line whatever is in it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            other if other.is_control() => {
+                quoted.push_str(&format!("\\u{:04X}", u32::from(other)));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn line_of(text: &str, at: usize) -> usize {
@@ -217,6 +237,14 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn every_text_reads_back(text in proptest::prelude::any::<String>()) {
+            let line = format!("x = {}", quoted(&text));
+            proptest::prop_assert_eq!(line.lines().count(), 1);
+            let table = DeTable::parse(&line).expect("TOML");
+            proptest::prop_assert_eq!(read(table.get_ref()["x"].get_ref()), Some(Value::Text(text)));
+        }
+
         #[test]
         fn no_text_makes_the_reader_panic_or_accept_what_the_table_does_not(text in ".{0,300}", name in "[a-z.\\[\\]]{0,40}", value in "[0-9a-z\"\\[\\]., -]{0,40}") {
             for text in [text, format!("{name} = {value}"), format!("[{name}]\n{value} = 1")] {

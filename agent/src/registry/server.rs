@@ -76,7 +76,7 @@ impl ServerLayer {
     pub(super) fn write(&self, paths: &Paths, files: &Files) -> Result<(), FileError> {
         files::make_directory(&paths.kept(), 0o700)?;
         // A plain struct of texts and numbers always serialises; an empty file would be read as broken, not as settings.
-        let json = serde_json::to_vec_pretty(self).unwrap_or_default();
+        let json = serde_json::to_vec(self).unwrap_or_default();
         files.write(&paths.server_settings(), &json, 0o600)
     }
 }
