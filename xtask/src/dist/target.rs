@@ -53,7 +53,7 @@ impl Target {
     /// where it is: it is lowered with every reduction, and goes when the budget is met.
     pub(crate) fn ceiling(self) -> u64 {
         match self {
-            Self::X86_64 => 3_750_000,
+            Self::X86_64 => 3_110_000,
             Self::Aarch64 => 3_110_000,
         }
     }

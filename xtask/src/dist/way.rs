@@ -41,6 +41,15 @@ const CARGO: &str = "/usr/bin/cargo";
 /// The source of its library.
 const LIBRARY: &str = "/usr/lib/rustlib/src/rust";
 
+/// What makes the program smaller and is in no compiler's stable settings; none of it is seen by the source. Panics don't say in
+/// which file and line. Where an error is written out for developers, a value in it is named without what is in that. And
+/// sequences of instructions that come again and again are there once.
+const SMALLER: &str =
+    "-Zlocation-detail=none -Zfmt-debug=shallow -Cllvm-args=-enable-machine-outliner=always";
+
+/// What stands for zig while linking.
+const LINKING: &str = include_str!("ziglang.py");
+
 impl Way {
     /// The way that was asked for, or the first that this machine can go; the last one can be made possible.
     pub(crate) fn choose(
@@ -165,7 +174,11 @@ impl Way {
                 // Zig brings its own start files, and has to be told in its own words that the program may be loaded
                 // anywhere. Tables for unwinding are of no use to a program that aborts.
                 let ours = "-Clink-self-contained=no -Cforce-unwind-tables=no -Clink-arg=-pie";
-                command.env("RUSTFLAGS", format!("{ours} {flags}"));
+                command.env("RUSTFLAGS", format!("{ours} {SMALLER} {flags}"));
+                let c = format!("CFLAGS_{}", target.triple().replace('-', "_"));
+                command.env(c, "-fno-asynchronous-unwind-tables -fno-unwind-tables");
+                // Where Python looks first for the package through which zig is started.
+                command.env("PYTHONPATH", zig_with_linker(places)?);
                 // Without symbols the library's printer of backtraces has nothing to print.
                 command.args(["zigbuild", "-Zbuild-std=std,panic_abort"]);
                 command.arg("-Zbuild-std-features=optimize_for_size");
@@ -207,6 +220,19 @@ impl Way {
             }
         }
     }
+}
+
+/// Puts that there as a package of Python, and gives the folder that it is in.
+fn zig_with_linker(places: &Places<'_>) -> anyhow::Result<PathBuf> {
+    let folder = places.build.join("python");
+    let package = folder.join("ziglang");
+    let put = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&package)?;
+        std::fs::write(package.join("__init__.py"), "")?;
+        std::fs::write(package.join("__main__.py"), LINKING)
+    };
+    put().with_context(|| format!("cannot write into {}", package.display()))?;
+    Ok(folder)
 }
 
 fn says(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
@@ -331,6 +357,45 @@ mod tests {
             epoch: 0,
         };
         assert!(remapped(&places, None).is_err());
+    }
+
+    #[test]
+    fn zigs_linker_is_called_once_more_with_more() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let places = Places {
+            source: folder.path(),
+            build: folder.path(),
+            epoch: 0,
+        };
+        let ours = zig_with_linker(&places)?;
+        // A zig that says how it links, as the real one does, and writes down how it was called.
+        let theirs = folder.path().join("site-packages");
+        let package = theirs.join("ziglang");
+        std::fs::create_dir_all(&package)?;
+        std::fs::write(package.join("__init__.py"), "")?;
+        let zig = package.join("zig");
+        let script = "#!/bin/sh\necho \"$@\" >> \"${0%/*}/calls\"\n[ \"$1\" = cc ] || exit 0\necho a warning >&2\n\
+            [ -z \"$ZIG_VERBOSE_LINK\" ] || printf '%s\\n' 'ld.lld -pie -o program x.o libc.a' 'ld.lld -r -o start.o s.o' >&2\n\
+            [ \"$2\" != broken ] || exit 3\n";
+        std::fs::write(&zig, script)?;
+        let mut executable = Command::new("chmod");
+        anyhow::ensure!(succeeds(executable.arg("+x").arg(&zig)));
+        let paths = std::env::join_paths([&ours, &theirs])?;
+        let call = |arguments: &[&str]| -> anyhow::Result<_> {
+            let mut python = Command::new("python3");
+            python.args(["-m", "ziglang"]).args(arguments);
+            Ok(python.env("PYTHONPATH", &paths).output()?)
+        };
+        let linked = call(&["cc", "-o", "program", "x.o"])?;
+        anyhow::ensure!(linked.status.success(), "{linked:?}");
+        let said = String::from_utf8_lossy(&linked.stderr).into_owned();
+        anyhow::ensure!(said == "a warning\n", "{said}");
+        anyhow::ensure!(call(&["ar", "x"])?.status.success());
+        anyhow::ensure!(call(&["cc", "broken"])?.status.code() == Some(3));
+        let calls = std::fs::read_to_string(package.join("calls"))?;
+        let expected = "cc -o program x.o\nld.lld -pie -o program x.o libc.a --pack-dyn-relocs=relr --icf=all\nar x\ncc broken\n";
+        anyhow::ensure!(calls == expected, "{calls}");
+        Ok(())
     }
 
     #[test]
