@@ -9,7 +9,7 @@ use umbra_tests::world::Device;
 use crate::site::Site;
 
 /// With one link to a gateway.
-const SHIPPED_KIB: u64 = 4 * 1024;
+const SHIPPED_KIB: u64 = 4_000;
 /// The same for one that carries everything for debugging and shares nothing with what ships but its source.
 const BUILT_KIB: u64 = 40 * 1024;
 /// What being taken on may leave behind until the next start.
