@@ -66,7 +66,7 @@ impl Commands {
     pub(crate) fn resume(&self, link: &LinkHandle) {
         for id in self.journal().open() {
             let (commands, link) = (self.clone(), link.clone());
-            tokio::spawn(async move {
+            crate::task::start(async move {
                 if let Ok(_alone) = commands.updating.try_lock() {
                     let result = commands.follow(id, &link).await;
                     commands.show(progress(result.sentence.clone()));
