@@ -231,7 +231,7 @@ async fn bundles_that_are_cut_short_or_of_strangers_or_for_another_board_are_ref
         let before = site.slots.slot('B')?;
         for (what, reason) in [
             ("nothing", "No such file"),
-            ("cut short", "bundle"),
+            ("cut short", "Invalid bundle format"),
             ("of a stranger", "signature"),
             ("for another board", "Compatible mismatch"),
         ] {
