@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use umbra_tests::eventually::{SOON, eventually_is};
 use umbra_tests::rfb_client::{Options, RfbClient};
-use umbra_tests::scratch::{Scratch, scenario};
+use umbra_tests::scratch::scenario;
 use umbra_tests::tunnel::dial;
 use umbra_tests::world::{Offer, PATIENCE, World};
 
