@@ -140,7 +140,7 @@ async fn a_port_that_systemd_holds_beside_the_one_that_is_configured_is_told_and
         let default: serde_json::Value = serde_json::from_str(&fresh.tell(&get, "").await?)?;
         let listens = value(&socket, "ListenStream").context("no port")?;
         ensure!(
-            default[0]["value"].to_string() == listens,
+            default[0]["value"] == listens.parse::<u16>()?,
             "{default} {listens}"
         );
 
