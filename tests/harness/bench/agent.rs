@@ -22,9 +22,9 @@ const FIRST: Quantity = less(
     "first boot, until the device has a key and a certificate",
     "ms",
 );
-const FIRST_CPU: Quantity = less("CPU of that", "ms");
+const FIRST_CPU: Quantity = less("CPU of the first boot", "ms");
 const WELCOME: Quantity = less("start to welcome, known device", "ms");
-const WELCOME_CPU: Quantity = less("CPU of that", "ms of CPU");
+const WELCOME_CPU: Quantity = less("CPU from start to welcome", "ms");
 const RESIDENT: Quantity = less("memory, idle with one link", "KiB");
 const WAKES: Quantity = less("wake-ups while idle", "per minute");
 

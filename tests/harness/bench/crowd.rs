@@ -174,12 +174,12 @@ pub(super) async fn server(
     section.note(&EACH, OURS, each);
     section.note(&HELD, OURS, 1e9 / 1024.0 / each);
     let devices = console.tell(&["devices"], "").await?;
-    let name = first_name(&devices).with_context(|| devices.to_string())?;
+    let id = first_id(&devices).with_context(|| devices.to_string())?;
     let tickets = wish.pick(50, 500);
     say(&format!("    {tickets} tickets"));
     let (start, before) = (Instant::now(), family.cpu_of_all());
     for _ in 0..tickets {
-        console.offer(&server, &name, false).await?;
+        console.offer(&server, &id, false).await?;
     }
     let tickets = f64::from(tickets);
     section.note(&TICKETS, OURS, tickets / start.elapsed().as_secs_f64());
@@ -189,9 +189,8 @@ pub(super) async fn server(
     Ok(section.finished())
 }
 
-/// The name of the first of a list of devices.
-fn first_name(devices: &serde_json::Value) -> Option<String> {
+/// The ID of the first of a list of devices: they all have the same name.
+fn first_id(devices: &serde_json::Value) -> Option<String> {
     let first = devices.get(0).or_else(|| devices.pointer("/devices/0"))?;
-    let name = first.get("name").or_else(|| first.get("unit_id"))?;
-    Some(name.as_str()?.to_owned())
+    Some(first.get("id")?.as_str()?.to_owned())
 }

@@ -112,8 +112,16 @@ impl Section {
     /// Computes medians and ratios once all rounds are over.
     pub(super) fn finished(mut self) -> Self {
         for measure in &mut self.measures {
+            // Ours first, whoever happened to be measured first.
+            measure
+                .results
+                .sort_by_key(|one| !one.who.starts_with(OURS));
+            // Where the product has several ways, the plain one is compared, or else the one that there is.
             let ours = measure.results.iter().find(|one| one.who == OURS);
-            let ours = ours.map(|one| one.rounds.clone()).unwrap_or_default();
+            let ours = ours.or(measure.results.first());
+            let (our_name, ours) = ours
+                .map(|one| (one.who.clone(), one.rounds.clone()))
+                .unwrap_or_default();
             for one in &mut measure.results {
                 one.median = median(&one.rounds);
                 let ratios: Vec<f64> = ours
@@ -122,7 +130,8 @@ impl Section {
                     .filter(|(_, theirs)| **theirs > 0.0)
                     .map(|(ours, theirs)| ours / theirs)
                     .collect();
-                one.ours_to_this = (one.who != OURS && !ratios.is_empty()).then(|| median(&ratios));
+                one.ours_to_this =
+                    (one.who != our_name && !ratios.is_empty()).then(|| median(&ratios));
             }
         }
         self

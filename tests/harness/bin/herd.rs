@@ -37,7 +37,8 @@ impl Member {
         std::fs::create_dir_all(paths.kept())?;
         std::fs::write(
             paths.registry(),
-            "[system.remotemanager]\nreconnect_interval = 10\n",
+            "system.remotemanager.reconnect_interval = 10\nnetwork.vncserver.enabled = true\n\
+             network.vncserver.port = 0\numbra.vncserver.listen = [\"127.0.0.1\"]\n",
         )?;
         let mut os = Fake::default();
         let digits = u16::try_from(number)?.to_be_bytes();
