@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use umbra_tests::machine::Processor;
+use umbra_tests::netns::isolate;
 use umbra_tests::thin_client::{Errand, Image, Wish, run};
 
 const USAGE: &str = "umbra-image-test: boots the example thin client in QEMU, with server and gateway on this machine
@@ -63,6 +64,11 @@ fn shown() -> anyhow::Result<()> {
     let Some(wish) = parse(std::env::args().skip(1))? else {
         return Ok(std::io::stdout().lock().write_all(USAGE.as_bytes())?);
     };
+    // The server also offers the address that the device has behind the emulator: nobody is to look for it in the network around.
+    // Who stays to look on needs the machine's own loopback.
+    if wish.errand != Errand::Stay && nix::unistd::geteuid().is_root() {
+        isolate()?;
+    }
     tokio::runtime::Runtime::new()?.block_on(async {
         let mut asked = signal(SignalKind::terminate())?;
         let stop = async {
