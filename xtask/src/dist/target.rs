@@ -54,7 +54,7 @@ impl Target {
     pub(crate) fn ceiling(self) -> u64 {
         match self {
             Self::X86_64 => 3_110_000,
-            Self::Aarch64 => 3_110_000,
+            Self::Aarch64 => 2_590_000,
         }
     }
 
