@@ -2,6 +2,7 @@
 //! telling so; it ends when it is told to, or when another agent holds the device's socket.
 
 mod life;
+mod look;
 mod service;
 mod world;
 
@@ -35,8 +36,6 @@ use crate::status::{Board, Stage};
 use umbra_protocol::RunId;
 use world::Agent;
 
-/// How often files are looked at for changes made by hand: one that somebody waits for, such as the change to a gateway.
-const GLANCE: Duration = Duration::from_secs(1);
 /// How often what could not be read is tried again.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long sessions may take to end when the agent does.
@@ -118,7 +117,7 @@ pub async fn run_with(
         until(stopped.clone()),
     ));
     let service = crate::task::start(service::tell(board.clone(), until(stopped.clone())));
-    let looking = crate::task::start(look(config.clone(), registry.clone(), board.clone()));
+    let looking = crate::task::start(look::look(config.clone(), registry.clone(), board.clone()));
 
     let identity = tokio::select! {
         () = &mut shutdown => None,
@@ -127,6 +126,7 @@ pub async fn run_with(
     if let Some(identity) = identity {
         // The disk may have come after the agent.
         directories(&config.paths, &board);
+        registry.reload();
         board.update(|status| status.identity = Some(identity.facts()));
         let mut agent = Agent::new(config, os, board.clone(), registry, identity);
         let port = crate::task::start(listener::run(agent.sessions.clone()));
@@ -164,41 +164,6 @@ fn directories(paths: &Paths, board: &Board) {
         warn!(problem, "the agent's directory can't be made");
     }
     board.update(|status| status.warn("disk", problem));
-}
-
-/// Looks at files that people change by hand, and at the clock.
-async fn look(config: Config, registry: Registry, board: Board) {
-    loop {
-        registry.reload();
-        if let Some(logging) = &config.logging {
-            logging.set(&registry.snapshot().log_level);
-        }
-        let problems = registry.problems();
-        let clock = match config.clock.judge() {
-            Judgement::Plausible => None,
-            Judgement::BeforeBuild | Judgement::FarFuture => Some(
-                "This device's clock can't be right, so dates in certificates are not checked until it is.".to_owned(),
-            ),
-        };
-        board.update(|status| {
-            let problems = (!problems.is_empty()).then(|| problems.join(" "));
-            status.warn("registry", problems);
-            status.warn("clock", clock);
-            status.warn("confinement", outgrown(&config, &registry));
-        });
-        tokio::time::sleep(GLANCE).await;
-    }
-}
-
-/// What was configured after the agent had given up what it needs for it.
-fn outgrown(config: &Config, registry: &Registry) -> Option<String> {
-    let given_up = config.confined_to.as_ref()?;
-    let now = Plan::derive(&registry.snapshot(), &config.paths);
-    (!now.fits_in(given_up)).then(|| {
-        "A program or a file was configured after the agent had given up what it didn't need, so it may not be able to use it. \
-         Restart the agent."
-            .to_owned()
-    })
 }
 
 /// Without an identity nothing works: the agent says so and looks again, for as long as it takes.

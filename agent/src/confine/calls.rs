@@ -35,6 +35,8 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_ftruncate,
     libc::SYS_getcwd,
     libc::SYS_getdents64,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_init1,
     libc::SYS_ioctl,
     libc::SYS_linkat,
     libc::SYS_lseek,
