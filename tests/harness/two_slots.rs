@@ -454,15 +454,30 @@ impl<'s> TwoSlots<'s> {
         Ok(())
     }
 
+    /// Lets [`TwoSlots::hold_notes`] take effect at any time: to be called before the program that notes is started, since a shell looks
+    /// for a program once.
+    pub fn prepare_to_hold_notes(&self) -> anyhow::Result<()> {
+        let body = format!(
+            "[ ! -e {} ] || exec sleep infinity\nexec {} \"$@\"",
+            self.held().display(),
+            on_path("sync")?.display()
+        );
+        self.script("sync", &body)
+    }
+
     /// From now on nothing is noted: whoever wants to waits, before the disk, for ever.
     pub fn hold_notes(&self) -> anyhow::Result<()> {
-        self.script("sync", "exec sleep infinity")
+        Ok(std::fs::write(self.held(), "")?)
     }
 
     /// It is noted again.
     pub fn go_on_noting(&self) -> anyhow::Result<()> {
-        std::fs::remove_file(self.scratch.path("bin").join("sync"))?;
-        Ok(())
+        std::fs::remove_file(self.held())?;
+        Ok(std::fs::remove_file(self.scratch.path("bin").join("sync"))?)
+    }
+
+    fn held(&self) -> PathBuf {
+        self.scratch.path("held")
     }
 
     /// The same, but the power goes before its `step`th call of a program that changes something. Whether it went: the check has
@@ -475,10 +490,7 @@ impl<'s> TwoSlots<'s> {
             }
         }
         for tool in ["sync", "mv", "rauc"] {
-            let path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-                .map(|folder| folder.join(tool))
-                .find(|path| path.is_file())
-                .with_context(|| format!("{tool} is not installed"))?;
+            let path = on_path(tool)?;
             self.script(
                 tool,
                 &format!(
@@ -564,6 +576,13 @@ impl<'s> TwoSlots<'s> {
 }
 
 /// A file of the image.
+fn on_path(tool: &str) -> anyhow::Result<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|folder| folder.join(tool))
+        .find(|path| path.is_file())
+        .with_context(|| format!("{tool} is not installed"))
+}
+
 fn in_image(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../image")

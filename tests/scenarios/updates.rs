@@ -326,8 +326,11 @@ async fn power_lost_when_the_slots_are_switched_and_nobody_has_noted_it_costs_no
         let mut site = Site::new(scratch).await?;
         let new = image(2);
         site.maker.bundle(BOARD, &new, &site.bundle).await?;
+        site.slots.prepare_to_hold_notes()?;
+        let empty = site.slots.slot('B')?;
         site.update().await?;
-        site.slots.wait_until_noted("installing").await?;
+        // What is noted before RAUC begins is on the disk by then.
+        site.slots.wait_until_written('B', &empty).await?;
         site.slots.hold_notes()?;
         site.slots.wait_until_first("B A").await?;
         ensure!(site.restart().await? == 'B');
