@@ -57,20 +57,8 @@ impl Family {
 
     /// CPU seconds of all threads that live now. Two readings around some work are exact if no thread ended in between.
     pub(super) fn cpu_of_living(&self) -> f64 {
-        let nanoseconds: u64 = self
-            .members()
-            .into_iter()
-            .flat_map(|pid| {
-                fs::read_dir(format!("/proc/{pid}/task"))
-                    .into_iter()
-                    .flatten()
-            })
-            .flatten()
-            .filter_map(|task| {
-                let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-                text.split(' ').next()?.parse::<u64>().ok()
-            })
-            .sum();
+        let nanoseconds =
+            self.sum_of_threads("schedstat", |text| text.split(' ').next()?.parse().ok());
         nanoseconds as f64 / 1e9
     }
 
@@ -87,6 +75,16 @@ impl Family {
 
     /// How often its threads have gone to sleep by themselves, and so how often they were woken.
     pub(super) fn switches(&self) -> u64 {
+        self.sum_of_threads("status", |text| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse().ok()
+        })
+    }
+
+    /// The sum of a number that the kernel keeps in this file for each thread that lives now.
+    fn sum_of_threads(&self, file: &str, number: impl Fn(&str) -> Option<u64>) -> u64 {
         self.members()
             .into_iter()
             .flat_map(|pid| {
@@ -95,13 +93,8 @@ impl Family {
                     .flatten()
             })
             .flatten()
-            .filter_map(|task| {
-                let status = fs::read_to_string(task.path().join("status")).ok()?;
-                let line = status
-                    .lines()
-                    .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-                line.trim().parse::<u64>().ok()
-            })
+            // Threads end while they are looked at.
+            .filter_map(|task| number(&fs::read_to_string(task.path().join(file)).ok()?))
             .sum()
     }
 
