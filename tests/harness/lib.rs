@@ -3,6 +3,7 @@
 //! outside.
 
 pub mod bench;
+pub mod control_link;
 pub mod demo;
 pub mod desktop;
 pub mod eventually;
@@ -18,6 +19,7 @@ pub mod python;
 pub mod rfb;
 pub mod rfb_client;
 pub mod scratch;
+pub mod soak;
 pub mod thin_client;
 pub mod tunnel;
 pub mod two_slots;

@@ -10,7 +10,7 @@ mod server;
 use std::time::Duration;
 
 pub use console::{Console, Refused, Shadow};
-pub use device::{Device, DeviceConfig};
+pub use device::{Device, DeviceConfig, network_card};
 pub use gateway::{Gateway, GatewayConfig, OwnChain};
 pub use offer::{Meeting, Offer};
 pub use server::{Server, ServerConfig};

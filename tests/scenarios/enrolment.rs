@@ -6,13 +6,13 @@ mod keys;
 mod reimaged;
 mod servers;
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use umbra_tests::program::{product, run};
 use umbra_tests::scratch::Scratch;
+pub(crate) use umbra_tests::world::network_card;
 use umbra_tests::world::{Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig};
 
 /// The agent's exit codes, as its help states them.
@@ -204,20 +204,5 @@ pub(crate) async fn taken_on(
     device.enrol(server, &key).await?;
     let status = device.wait_for_stage("online").await?;
     ensure!(text(&status, "/identity/device_id") == id, "{status}");
-    Ok(())
-}
-
-/// Gives a device's root a network adapter with this address, as the kernel describes one.
-pub(crate) fn network_card(root: &Path, address: &str) -> anyhow::Result<()> {
-    let folder = root.join("sys/class/net/eth0");
-    std::fs::create_dir_all(folder.join("device"))?;
-    for (file, content) in [
-        ("address", address),
-        ("type", "1"),
-        ("addr_assign_type", "0"),
-    ] {
-        std::fs::write(folder.join(file), format!("{content}\n"))?;
-    }
-    std::os::unix::fs::symlink("../../../../bus/pci", folder.join("device/subsystem"))?;
     Ok(())
 }

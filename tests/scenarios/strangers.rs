@@ -1,7 +1,7 @@
 //! Crowds, noise and lies at the two ports of the product: port 5900 of a device and the server's. Strangers are told
 //! nothing, cost a bounded amount for a bounded time, and whoever has business there is served meanwhile.
 
-pub(crate) mod control_link;
+mod control_link;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -9,6 +9,7 @@ mod image;
 mod limbo;
 mod setup;
 mod shipped;
+mod soak;
 mod step;
 mod test;
 
@@ -39,6 +40,8 @@ enum Task {
     Image(image::Arguments),
     /// Measures the product beside what would be used in its place
     Bench(bench::Arguments),
+    /// Runs a whole installation under work and faults, and audits it
+    Soak(soak::Arguments),
     /// Starts a device and a server in a temporary folder and shadows the one through the other
     Demo(demo::Arguments),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
     };
     match outcome {

@@ -76,6 +76,20 @@ impl DeviceConfig {
     }
 }
 
+/// Gives a device's root a network adapter with this address, as the kernel describes one.
+pub fn network_card(root: &Path, address: &str) -> std::io::Result<()> {
+    let folder = root.join("sys/class/net/eth0");
+    std::fs::create_dir_all(folder.join("device"))?;
+    for (file, content) in [
+        ("address", address),
+        ("type", "1"),
+        ("addr_assign_type", "0"),
+    ] {
+        std::fs::write(folder.join(file), format!("{content}\n"))?;
+    }
+    std::os::unix::fs::symlink("../../../../bus/pci", folder.join("device/subsystem"))
+}
+
 /// A device.
 pub struct Device<'s> {
     scratch: &'s Scratch,

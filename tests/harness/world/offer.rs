@@ -1,6 +1,8 @@
 //! Session offers straight from the server's API, for scenarios that need the ticket and the password themselves, which
 //! the console never shows to anybody.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use super::{Console, PATIENCE, Server, WorldError};
@@ -47,10 +49,20 @@ impl Console<'_> {
         device: &str,
         legacy: bool,
     ) -> Result<Offer, WorldError> {
+        self.offer_at(server.address(), device, legacy).await
+    }
+
+    /// The same for whoever only knows where the server is.
+    pub async fn offer_at(
+        &self,
+        address: SocketAddr,
+        device: &str,
+        legacy: bool,
+    ) -> Result<Offer, WorldError> {
         let permissions = json!({"control": true, "clipboard": true});
         let wish = json!({"device": device, "reason": "scenario", "permissions": permissions, "legacy": legacy});
         let (status, answer) = self
-            .call(server, "POST", "/api/v1/sessions", Some(&wish))
+            .call_at(address, "POST", "/api/v1/sessions", Some(&wish))
             .await?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
         let meeting = answer.get("rendezvous").and_then(|meeting| {
@@ -83,17 +95,28 @@ impl Console<'_> {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Value), WorldError> {
+        self.call_at(server.address(), method, path, body).await
+    }
+
+    /// The same for whoever only knows where the server is.
+    pub async fn call_at(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), WorldError> {
         let token = self.token().unwrap_or_default();
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nAccept: application/json\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            server.address(),
+            address,
             body.len(),
         );
         let failed = WorldError::file("the server's API cannot be used");
         let answer = async {
-            let mut connection: Tunnel = dial(server.address(), PATIENCE).await?;
+            let mut connection: Tunnel = dial(address, PATIENCE).await?;
             connection.say(request.as_bytes()).await?;
             connection.rest(PATIENCE).await
         };

@@ -15,11 +15,11 @@ use umbra_protocol::session::{
 };
 use umbra_protocol::settings::SettingsApplied;
 use umbra_protocol::{CommandId, FromDevice, Refusal, RefusalCode, Secret, UnitId, encode};
+use umbra_tests::control_link::{Identity, Link, unknown};
 use umbra_tests::scratch::scenario;
 use umbra_tests::world::{Console, Server};
 
 use crate::enrolment::{devices, printed, site, text};
-use crate::strangers::control_link::{Identity, Link, unknown};
 use crate::strangers::{bounded, resident};
 
 const UNIT: &str = "BAD-1";

@@ -1,148 +1,23 @@
 //! Liars on the control link: with a certificate of their own, with a device's, or with none. Each is refused with a
 //! stable code and a sentence, and the server goes on.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use umbra_tests::control_link::{AFTER_WELCOME, BEFORE_WELCOME, Identity, Link, hello, unknown};
 use umbra_tests::scratch::scenario;
-use umbra_tests::world::{
-    Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig, World, desktop,
-};
+use umbra_tests::world::{Console, Device, DeviceConfig, Server, ServerConfig, World, desktop};
 
-use super::{SHOWN_OUT, bounded, heard, resident};
-
-/// The largest frame before the welcome, and after it.
-const BEFORE_WELCOME: u32 = 16 * 1024;
-const AFTER_WELCOME: u32 = 256 * 1024;
-
-pub(crate) type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
-
-/// A certificate that no server has on file.
-pub(crate) fn unknown() -> anyhow::Result<Identity> {
-    let made = rcgen::generate_simple_self_signed(["STRANGER".to_owned()])?;
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    Ok((made.cert.der().clone(), key.into()))
-}
+use super::{bounded, heard, resident};
 
 /// What a device has, to speak in its place.
 fn of(device: &Device<'_>) -> anyhow::Result<Identity> {
     let certificate = CertificateDer::from_pem_file(device.certificate())?;
     let key = PrivateKeyDer::from_pem_file(device.root().join("wfs/umbra/device.key"))?;
     Ok((certificate, key))
-}
-
-fn root_below(folder: &Path) -> anyhow::Result<CertificateDer<'static>> {
-    let places = ["root.crt", "tls/root.crt", "ca/root.crt"];
-    let found = places
-        .into_iter()
-        .map(|place| folder.join(place))
-        .find(|path| path.is_file());
-    Ok(CertificateDer::from_pem_file(
-        found.context("no root certificate")?,
-    )?)
-}
-
-/// A control link spoken by hand.
-pub(crate) struct Link(TlsStream<TcpStream>);
-
-impl Link {
-    pub(crate) async fn dial(
-        server: &Server<'_>,
-        identity: Option<Identity>,
-    ) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(root_below(server.state())?)?;
-        let config =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_protocol_versions(&[&rustls::version::TLS13])?
-                .with_root_certificates(roots);
-        let mut config = match identity {
-            Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key)?,
-            None => config.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"umbra/1".to_vec()];
-        let connecting = async {
-            let tcp = TcpStream::connect(server.address()).await?;
-            let name = ServerName::from(server.address().ip());
-            TlsConnector::from(Arc::new(config))
-                .connect(name, tcp)
-                .await
-        };
-        Ok(Self(timeout(PATIENCE, connecting).await??))
-    }
-
-    /// What binds words to this connection.
-    pub(crate) fn exporter(&self, label: &[u8]) -> anyhow::Result<[u8; 32]> {
-        let tls = self.0.get_ref().1;
-        Ok(tls.export_keying_material([0; 32], label, None)?)
-    }
-
-    /// Sends a frame that announces another length than it has.
-    pub(crate) async fn announce(&mut self, length: u32, body: &[u8]) -> anyhow::Result<()> {
-        self.0.write_all(&length.to_be_bytes()).await?;
-        self.0.write_all(body).await?;
-        Ok(self.0.flush().await?)
-    }
-
-    pub(crate) async fn say(&mut self, body: &[u8]) -> anyhow::Result<()> {
-        self.announce(u32::try_from(body.len())?, body).await
-    }
-
-    pub(crate) async fn hear(&mut self) -> anyhow::Result<Value> {
-        let reading = async {
-            let length = self.0.read_u32().await?;
-            ensure!(length <= AFTER_WELCOME, "a frame of {length} bytes");
-            let mut body = vec![0; length as usize];
-            self.0.read_exact(&mut body).await?;
-            Ok(serde_json::from_slice(&body)?)
-        };
-        timeout(SHOWN_OUT, reading)
-            .await
-            .context("the server says nothing")?
-    }
-
-    /// The next message is a refusal with this code and a sentence.
-    pub(crate) async fn is_refused(&mut self, code: &str) -> anyhow::Result<()> {
-        let said = self.hear().await?;
-        let text = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
-        ensure!(
-            text("type") == "refusal" && text("code") == code,
-            "{code} expected, but {said}"
-        );
-        ensure!(
-            text("sentence").contains(' ') && !text("sentence").contains("::"),
-            "no sentence: {said}"
-        );
-        Ok(())
-    }
-
-    /// The server ends the connection without another word.
-    pub(crate) async fn ends(self) -> anyhow::Result<()> {
-        let rest = heard(self.0).await?;
-        ensure!(rest.is_empty(), "{} bytes followed", rest.len());
-        Ok(())
-    }
-}
-
-fn hello(versions: &[u16], unit: &str) -> Vec<u8> {
-    let facts = json!({
-        "unit_id": unit, "name": "stranger", "os": "none", "agent_version": "0", "architecture": "none",
-        "secure_mode": true,
-    });
-    json!({"type": "hello", "versions": versions, "intent": "link", "device": facts})
-        .to_string()
-        .into_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,7 +114,7 @@ async fn whoever_dawdles_on_the_control_link_or_shows_no_certificate_is_sent_awa
         halting.announce(100, b"{\"type\":\"hel").await?;
         // In TLS 1.3 a client learns only after its own part that the server is not content.
         if let Ok(nameless) = Link::dial(&server, None).await {
-            let words = heard(nameless.0).await?;
+            let words = heard(nameless.into_stream()).await?;
             ensure!(
                 words.is_empty(),
                 "without a certificate: {} bytes",
