@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info};
 use umbra_carrier::io::BoxIo;
+use umbra_protocol::SessionId;
 use umbra_protocol::refusal::clip;
 use umbra_protocol::session::{SessionRecord, SessionRequest, SessionStarted};
 use umbra_vnc_proxy::device_end::{self, SessionOptions};
@@ -111,6 +112,7 @@ pub(super) async fn attend(
         place: Some(place),
         begun: Instant::now(),
         request: None,
+        unsettled: None,
         number: None,
         ending: None,
         awaited: None,
@@ -153,6 +155,9 @@ struct Visit {
     begun: Instant,
     /// What the server, or for a plain viewer the device, calls the session.
     request: Option<SessionRequest>,
+    /// The session of the ticket that the server was asked about, until it has answered: it may have allowed what this device never
+    /// heard of.
+    unsettled: Option<SessionId>,
     number: Option<u64>,
     ending: Option<watch::Receiver<Option<Ending>>>,
     /// Keeps the indicator running until the session itself does.
@@ -197,6 +202,10 @@ impl Visit {
     }
 
     async fn decide(&mut self, caller: Caller) -> End {
+        let ticket = match &caller {
+            Caller::Ticket { ticket, .. } => Some(ticket.session),
+            Caller::Legacy { .. } | Caller::Plain { .. } => None,
+        };
         let (mut machine, first) = Machine::new(caller, self.rules());
         let mut outputs: std::collections::VecDeque<Output> = first.into();
         let mut server: Task<Answer> = None;
@@ -209,6 +218,7 @@ impl Visit {
             while let Some(output) = outputs.pop_front() {
                 match output {
                     Output::AskServer(presented) => {
+                        self.unsettled = ticket;
                         let link = self.shared.current_link();
                         server = Some(Box::pin(async move {
                             match link {
@@ -273,6 +283,9 @@ impl Visit {
                 () = stopped(&self.shared) => Input::Withdrawn(Ending::Shutdown.turned()),
                 () = left(&mut self.line, self.dialect) => return End::Left,
                 answer = of(&mut server) => {
+                    if answer != Answer::Unreachable {
+                        self.unsettled = None;
+                    }
                     Input::Answer(answer)
                 }
                 Some(consent) = person.recv() => Input::Consent(consent),
@@ -303,6 +316,11 @@ impl Visit {
         let admission = self
             .shared
             .change(|table| table.admit(&request, from, plain, instances));
+        if !self.plain {
+            // The server takes the session for one that may begin: whatever happens to the agent from here on, it has a record.
+            let noted = lock(&self.shared.records).begin(request.session);
+            self.shared.noted(noted);
+        }
         self.request = Some(request);
         match admission {
             Some(admission) => {
@@ -353,14 +371,15 @@ impl Visit {
         }
     }
 
-    /// A session that the server allowed and that did not begin: the server learns why.
+    /// A session that the server allowed, or may have allowed, and that did not begin: the server learns why.
     fn note(&mut self, turned: Turned) {
         self.release();
-        if let (false, Some(request)) = (self.plain, &self.request) {
-            let noted = lock(&self.shared.records).begin(request.session);
+        let allowed = self.request.as_ref().map(|request| request.session);
+        if let (false, Some(session)) = (self.plain, allowed.or(self.unsettled)) {
+            let noted = lock(&self.shared.records).begin(session);
             self.shared.noted(noted);
             self.shared.record(SessionRecord {
-                session: request.session,
+                session,
                 code: turned.code,
                 sentence: clip(turned.sentence),
                 duration_ms: 0,
@@ -380,11 +399,6 @@ impl Visit {
         let Some(request) = self.request.clone() else {
             return;
         };
-        if !self.plain {
-            // Before the operator sees anything: a session that the agent dies in has a record.
-            let noted = lock(&self.shared.records).begin(request.session);
-            self.shared.noted(noted);
-        }
         let deadline = Instant::now() + ANSWER_DEADLINE;
         if let Line::Tls(tls) = &mut self.line
             && let Err(error) = device_end::answer_ok(tls.as_mut(), self.dialect, deadline).await

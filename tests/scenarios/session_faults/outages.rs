@@ -1,12 +1,29 @@
-//! Programs that are killed while a session runs.
+//! Programs that are killed, and words that are lost, before and while a session runs.
 
 use anyhow::ensure;
-use umbra_tests::eventually::{SOON, eventually_is};
+use umbra_tests::eventually::{SOON, eventually, eventually_is};
+use umbra_tests::fault_proxy::{Direction, Fault, FaultProxy};
 use umbra_tests::rfb_client::RfbClient;
 use umbra_tests::scratch::scenario;
-use umbra_tests::world::World;
+use umbra_tests::world::{
+    Console, Device, DeviceConfig, PATIENCE, Server, ServerConfig, World, desktop,
+};
 
-use super::{audited, healthy, newest_session, text};
+use super::{audited, healthy, newest_session, present, refused_with, text, untouched};
+
+/// The newest session did not begin, for this reason.
+async fn did_not_begin(world: &World<'_>, code: &str) -> anyhow::Result<()> {
+    eventually("the session to be refused", PATIENCE, async || {
+        let record = newest_session(&world.console).await;
+        let record = record.map_err(|error| error.to_string())?;
+        match (text(&record, "state"), text(&record, "end_code")) {
+            ("refused", why) if why == code => Ok(()),
+            _ => Err(record.to_string()),
+        }
+    })
+    .await?;
+    audited(&world.console, "session.ended", code, code).await
+}
 
 async fn types(world: &World<'_>, viewer: &mut RfbClient, more: &str) -> anyhow::Result<()> {
     let whole = world.desktop.typed() + more;
@@ -88,6 +105,83 @@ async fn a_session_that_the_agent_was_killed_in_is_on_record_as_such() {
         let status = world.device.status().await?;
         let sessions = status.get("sessions").and_then(|value| value.as_array());
         ensure!(sessions.is_some_and(Vec::is_empty), "{status}");
+        healthy(&world).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_server_allowed_without_being_heard_is_on_record_as_not_begun() {
+    scenario(async |scratch| {
+        let screen = desktop(scratch).await?;
+        // The relay must be known before the server is, so it begins in front of nobody.
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let relay = FaultProxy::start(nobody.local_addr()?).await?;
+        drop(nobody);
+        let config = ServerConfig {
+            // Only the answer shall be spoilt.
+            heartbeat: 40,
+            public: Some(relay.address()),
+            ..ServerConfig::default()
+        };
+        let server = Server::start(scratch, config).await?;
+        relay.set_upstream(server.address());
+        let console = Console::administrator(scratch, &server).await?;
+        let mut device = Device::new(scratch, "device", DeviceConfig::with_desktop(&screen))?;
+        device.start()?;
+        let key = console.one_time_key().await?;
+        device.enrol(&server, &key).await?;
+        device.wait_until_online().await?;
+        let world = World {
+            desktop: screen,
+            server,
+            device,
+            console,
+        };
+        let name = world.device_name().await?;
+        let offer = world.console.offer(&world.server, &name, false).await?;
+        relay.set(Fault::Corrupt(Direction::ToClient));
+        let answer = present(&world.device, &offer.preface()).await?;
+        refused_with(&answer, "server_unreachable")?;
+        relay.set(Fault::Pass);
+        world.device.wait_until_online().await?;
+        audited(&world.console, "session.verified", "ok", "").await?;
+        did_not_begin(&world, "server_unreachable").await?;
+        untouched(&world)?;
+        healthy(&world).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_agent_was_killed_while_the_person_was_asked_is_on_record_as_not_begun() {
+    scenario(async |scratch| {
+        let mut world = World::start(scratch).await?;
+        world
+            .device
+            .set("network.vncserver.promptuser", "true")
+            .await?;
+        let name = world.device_name().await?;
+        let shadow = world.console.begin_shadow(&name, &[])?;
+        eventually("the person to be asked", PATIENCE, async || {
+            let status = world.device.status().await;
+            let status = status.map_err(|error| error.to_string())?;
+            match status.pointer("/consents/0") {
+                Some(_) => Ok(()),
+                None => Err(status.to_string()),
+            }
+        })
+        .await?;
+        world.device.restart_hard()?;
+        world.device.wait_until_up().await?;
+        world.device.wait_until_online().await?;
+        did_not_begin(&world, "agent_restarted").await?;
+        drop(shadow);
+        untouched(&world)?;
+        world
+            .device
+            .set("network.vncserver.promptuser", "false")
+            .await?;
         healthy(&world).await
     })
     .await;
