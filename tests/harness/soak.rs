@@ -29,6 +29,7 @@ use audit::{Verdict, judge};
 use faults::Victims;
 use gate::Gate;
 use guests::known;
+use intruder::SHARES;
 use ledger::{Ledger, Stage};
 use measure::Look;
 use plan::{Line, Order, Plan, STEADY, Step};
@@ -94,7 +95,7 @@ async fn soak(wish: &Wish, scratch: &Scratch, say: &impl Fn(&str)) -> anyhow::Re
     let time = Duration::from_secs(wish.minutes * 60);
     let plan = Plan::new(&Order {
         seed: wish.seed,
-        time: time.saturating_sub(LOOKS),
+        time: time - LOOKS.min(time / 4),
         devices: wish.devices,
         rows,
     });
@@ -145,6 +146,9 @@ async fn soak(wish: &Wish, scratch: &Scratch, say: &impl Fn(&str)) -> anyhow::Re
         password.trim().to_owned(),
     );
     work.secrets.borrow_mut().push(password);
+    for member in work.members {
+        work.rename(&member.unit, &member.name).await?;
+    }
     let thief = work.thief().await?;
     let mut storm = Storm {
         victims: Victims {
@@ -174,7 +178,9 @@ async fn soak(wish: &Wish, scratch: &Scratch, say: &impl Fn(&str)) -> anyhow::Re
         work.send(gate.worker()),
         work.set(gate.worker()),
         work.welcome(gate.worker()),
-        work.intrude(gate.worker(), &thief, wish.seed),
+        work.intrude(gate.worker(), &thief, SHARES[0]),
+        work.intrude(gate.worker(), &thief, SHARES[1]),
+        work.intrude(gate.worker(), &thief, SHARES[2]),
     );
     let warm = outcome?;
     storm.finish(&warm).await
@@ -216,6 +222,8 @@ impl<S: Fn(&str)> Storm<'_, '_, '_, S> {
         self.tell("everybody paused and was measured for the first time");
         gate.open();
         self.part(&plan.second).await?;
+        // The rest of the time belongs to the work.
+        tokio::time::sleep_until(self.deadline.into()).await;
         Ok(warm)
     }
 

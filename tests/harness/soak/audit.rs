@@ -38,14 +38,24 @@ pub(super) struct Check {
     pub(super) kind: Kind,
     /// What was compared, with numbers.
     pub(super) what: String,
+    /// Numbers that have a line of their own.
+    pub(super) told: Vec<String>,
     /// Each thing that is wrong, as a sentence.
     pub(super) wrong: Vec<String>,
 }
 
 impl Check {
     fn new(kind: Kind, what: impl Into<String>, wrong: Vec<String>) -> Self {
-        let what = what.into();
-        Self { kind, what, wrong }
+        Self {
+            kind,
+            what: what.into(),
+            told: Vec::new(),
+            wrong,
+        }
+    }
+
+    fn telling(self, told: Vec<String>) -> Self {
+        Self { told, ..self }
     }
 }
 
@@ -78,6 +88,12 @@ impl Verdict {
                 "WRONG"
             };
             lines.push(format!("{sign} {:<8} {}", check.kind.word(), check.what));
+            lines.extend(
+                check
+                    .told
+                    .iter()
+                    .map(|told| format!("               {told}")),
+            );
             for wrong in check.wrong.iter().take(SHOWN) {
                 lines.push(format!("               - {wrong}"));
             }
@@ -133,7 +149,10 @@ fn intruders(ledger: &Ledger) -> Check {
     let mut wrong = Vec::new();
     let mut told = Vec::new();
     for (kind, attempts) in &ledger.attempts {
-        told.push(format!("{kind} {}", attempts.refused));
+        told.push(format!(
+            "{kind}: refused {} times, nobody there {} times, let in {} times",
+            attempts.refused, attempts.unanswered, attempts.let_in
+        ));
         wrong.extend((0..attempts.let_in).map(|_| format!("it worked: {kind}")));
         if attempts.refused == 0 {
             wrong.push(format!(
@@ -154,11 +173,8 @@ fn intruders(ledger: &Ledger) -> Check {
         .values()
         .map(|attempts| attempts.unanswered)
         .sum();
-    let what = format!(
-        "intruder refused {all} times, {unanswered} times nobody was there; {}",
-        told.join(", ")
-    );
-    Check::new(Kind::LetIn, what, wrong)
+    let what = format!("intruder refused {all} times, {unanswered} times nobody was there");
+    Check::new(Kind::LetIn, what, wrong).telling(told)
 }
 
 /// The server has nobody on file whom no administrator let in.

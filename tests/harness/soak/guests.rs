@@ -100,6 +100,7 @@ impl<'s> Work<'_, 's> {
         let known = known(&device).await?;
         let id = known.id.clone();
         self.ledger.borrow_mut().devices.insert(unit.clone(), known);
+        self.rename(&unit, &name).await?;
         let stays = self.guests.borrow().len() < PLACES && turn % 3 == 1;
         if stays {
             self.guests.borrow_mut().push(Guest { unit, device });
@@ -120,6 +121,26 @@ impl<'s> Work<'_, 's> {
         }
         device.kill();
         std::fs::remove_dir_all(device.root())?;
+        Ok(())
+    }
+
+    /// An administrator gives a device a name, however often that has to be said.
+    pub(super) async fn rename(&self, unit: &str, name: &str) -> anyhow::Result<()> {
+        let path = format!("/api/v1/devices/{unit}");
+        let body = json!({"name": name});
+        eventually("a device to be renamed", LONGEST, async || {
+            match self.ask("PATCH", &path, Some(&body)).await {
+                Some((200, _)) => Ok(()),
+                other => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    Err(format!("{other:?}"))
+                }
+            }
+        })
+        .await?;
+        if let Some(known) = self.ledger.borrow_mut().devices.get_mut(unit) {
+            known.name = Some(name.to_owned());
+        }
         Ok(())
     }
 
@@ -171,6 +192,7 @@ pub(super) async fn known(device: &Device<'_>) -> anyhow::Result<Known> {
     Ok(Known {
         id: id.to_owned(),
         certificate: std::fs::read_to_string(device.certificate())?,
+        name: None,
         removed: false,
     })
 }

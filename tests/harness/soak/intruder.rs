@@ -45,6 +45,9 @@ const WAYS: [&str; 9] = [
     "a made-up token at the gateway",
 ];
 
+/// The same ways, shared among those who try them: who has to wait long for an answer keeps no other from trying.
+pub(super) const SHARES: [&[usize]; 3] = [&[0, 1, 7, 8], &[2, 3], &[4, 5, 6]];
+
 /// An installed device that has no key.
 pub(super) struct Thief<'s>(Device<'s>);
 
@@ -58,29 +61,30 @@ impl<'s> Work<'_, 's> {
         Ok(Thief(device))
     }
 
-    /// Tries one way after another.
-    pub(super) async fn intrude(&self, mut worker: Worker<'_>, thief: &Thief<'s>, seed: u64) {
-        let mut chance = Chance::new(seed ^ 0x1d7);
+    /// Tries some ways, one after another.
+    pub(super) async fn intrude(&self, mut worker: Worker<'_>, thief: &Thief<'s>, ways: &[usize]) {
+        let mut chance = Chance::new(ways.iter().sum::<usize>() as u64);
         let mut turn = 0;
-        while worker.next(Duration::from_millis(250)).await {
-            let way = WAYS[turn % WAYS.len()];
+        while worker.next(Duration::from_millis(400)).await {
+            let number = ways[turn % ways.len()];
+            let way = WAYS[number];
             turn += 1;
             let Some(member) = self.members.get(chance.below(self.members.len())) else {
                 return;
             };
             let attempt = async {
-                match turn % WAYS.len() {
-                    1 => self.link(unknown()?, "STRANGER").await,
-                    2 => self.link(unknown()?, &member.unit).await,
-                    3 => self.ticket_twice(member).await,
-                    4 => self.wrong_key(thief).await,
-                    5 => plain_viewer(member.hands.shadow_address().await?).await,
-                    6 => noise(member.hands.shadow_address().await?, &mut chance).await,
-                    7 => {
+                match number {
+                    0 => self.link(unknown()?, "STRANGER").await,
+                    1 => self.link(unknown()?, &member.unit).await,
+                    2 => self.ticket_twice(member).await,
+                    3 => self.wrong_key(thief).await,
+                    4 => plain_viewer(member.hands.shadow_address().await?).await,
+                    5 => noise(member.hands.shadow_address().await?, &mut chance).await,
+                    6 => {
                         noise(self.server, &mut chance).await?;
                         noise(self.gateway_door, &mut chance).await
                     }
-                    8 => self.made_up_login().await,
+                    7 => self.made_up_login().await,
                     _ => self.made_up_token().await,
                 }
             };

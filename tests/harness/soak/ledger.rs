@@ -9,6 +9,8 @@ pub(super) struct Known {
     pub(super) id: String,
     /// Its certificate, as it lies on its disk.
     pub(super) certificate: String,
+    /// The name that an administrator gave it, once that was confirmed.
+    pub(super) name: Option<String>,
     /// Whether it was taken off the server's file again, by whomever.
     pub(super) removed: bool,
 }

@@ -38,18 +38,17 @@ pub(super) fn memory(found: &Found) -> Check {
         .iter()
         .map(|lived| {
             format!(
-                "{} {} KiB → {} in {} s",
+                "{}: {} KiB → {} KiB in {} s",
                 lived.name, lived.warm.resident, lived.end.resident, lived.seconds
             )
         })
         .collect();
     let what = format!(
-        "memory of {} processes that lived from the first look to the last: {}; {} were born later",
+        "memory of {} processes that lived from the first look to the last ({} were born later)",
         found.lived.len(),
-        told.join(", "),
         found.young
     );
-    Check::new(Kind::Leaked, what, wrong)
+    Check::new(Kind::Leaked, what, wrong).telling(told)
 }
 
 /// Files, sockets, threads and children of the processes that lived.
@@ -79,8 +78,8 @@ pub(super) fn handles(found: &Found) -> Check {
             ));
         }
     }
-    let what = format!("files/sockets/threads: {}", told.join(", "));
-    Check::new(Kind::Leaked, what, wrong)
+    let what = "files, sockets and threads of the same processes, and no dead children";
+    Check::new(Kind::Leaked, what, wrong).telling(told)
 }
 
 /// Numbers of the moment.
@@ -101,7 +100,7 @@ pub(super) fn gauges(found: &Found) -> Check {
         .iter()
         .map(|gauge| format!("{} {}", gauge.name, gauge.value))
         .collect();
-    Check::new(Kind::Leaked, format!("at rest: {}", told.join(", ")), wrong)
+    Check::new(Kind::Leaked, "numbers of the moment, at rest", wrong).telling(told)
 }
 
 /// Files and sockets.

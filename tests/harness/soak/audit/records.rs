@@ -60,6 +60,9 @@ pub(super) fn devices_are_themselves(ledger: &Ledger, found: &Found) -> Check {
                 if device.id != known.id {
                     wrong.push(format!("{unit} is on file as {}", device.id));
                 }
+                if known.name.as_ref().is_some_and(|name| *name != device.name) {
+                    wrong.push(format!("{unit} has the name {}", device.name));
+                }
                 if device.suspected {
                     wrong.push(format!("{unit} is thought to be a copy"));
                 }
@@ -74,8 +77,9 @@ pub(super) fn devices_are_themselves(ledger: &Ledger, found: &Found) -> Check {
         }
     }
     let count = kept(ledger).count();
-    let what =
-        format!("{count} devices linked as the ones that they were, with the same certificates");
+    let what = format!(
+        "{count} devices linked as the ones that they were, with the same names and certificates"
+    );
     Check::new(Kind::Lost, what, wrong)
 }
 
