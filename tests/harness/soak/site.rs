@@ -199,7 +199,11 @@ impl<'s> Site<'s> {
         .await?;
         let shown = scratch.path(&format!("shown-on-{name}"));
         let mut config = member_config(&desktop, behind);
-        let script = format!("t=$(cat); printf '%s\\n' \"$t\" >>'{}'", shown.display());
+        // It stays for a moment, as a window does: so there is always a command at which a fault may come.
+        let script = format!(
+            "t=$(cat); printf '%s\\n' \"$t\" >>'{}'; sleep 1",
+            shown.display()
+        );
         let program = serde_json::to_string(&["/bin/sh", "-c", &script])?;
         config.set("umbra.message.program", &program);
         let hands = Device::new(scratch, &name, config.clone())?;

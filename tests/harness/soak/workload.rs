@@ -144,7 +144,7 @@ impl Work<'_, '_> {
 
     /// An administrator who sends messages, and now and then asks for an inventory.
     pub(super) async fn send(&self, mut worker: Worker<'_>) {
-        while worker.next(Duration::from_millis(700)).await {
+        while worker.next(Duration::from_millis(400)).await {
             let number = self.number();
             let Some(member) = self.members.get(number % self.members.len().max(1)) else {
                 return;

@@ -58,8 +58,8 @@ pub(super) fn handles(found: &Found) -> Check {
     for lived in &found.lived {
         let (warm, end) = (&lived.warm, &lived.end);
         told.push(format!(
-            "{} {}/{}/{} → {}/{}/{}",
-            lived.name, warm.files, warm.sockets, warm.threads, end.files, end.sockets, end.threads
+            "{}: {} files → {}, {} sockets → {}, {} threads → {}",
+            lived.name, warm.files, end.files, warm.sockets, end.sockets, warm.threads, end.threads
         ));
         for (what, before, now, more) in [
             ("files", warm.files, end.files, FILES),
