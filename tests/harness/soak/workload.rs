@@ -149,7 +149,7 @@ impl Work<'_, '_> {
             let Some(member) = self.members.get(number % self.members.len().max(1)) else {
                 return;
             };
-            let message = (number % 5 != 0).then(|| format!("message {number}."));
+            let message = (!number.is_multiple_of(5)).then(|| format!("message {number}."));
             let body = match &message {
                 Some(text) => json!({"action": "message", "text": text}),
                 None => json!({"action": "inventory"}),

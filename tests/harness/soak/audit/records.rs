@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::ledger::{Entry, Found, Known, Ledger, Stage};
+use super::super::ledger::{Entry, Found, Known, Ledger, OnFile, Stage};
 use super::{Check, Kind};
 
 /// Codes with which a session that somebody saw may stand as one that did not begin: the word that it began, and how much was seen, died
@@ -310,7 +310,8 @@ pub(super) fn no_panics(found: &Found) -> Check {
 /// No two devices share a name, a unit ID or a key.
 pub(super) fn devices_once(found: &Found) -> Check {
     let mut wrong = Vec::new();
-    let kinds: [(&str, fn(&super::super::ledger::OnFile) -> &str); 3] = [
+    type Of = fn(&OnFile) -> &str;
+    let kinds: [(&str, Of); 3] = [
         ("unit ID", |device| &device.unit),
         ("name", |device| &device.name),
         ("device ID", |device| &device.id),
