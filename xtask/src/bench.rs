@@ -93,19 +93,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds everything that takes part, each as those build it who ship it: what tests add to a crate is in none of the programs.
+/// Builds everything else that takes part, each as those build it who ship it: what tests add to a crate is in none of the programs.
 fn build() -> anyhow::Result<()> {
     let release = || {
         let mut command = cargo();
         command.args(["build", "--release", "--locked"]);
         command
     };
-    let packages = [
-        "umbra-agent",
-        "umbra-gateway",
-        "umbra-server",
-        "umbra-console",
-    ];
+    let packages = ["umbra-gateway", "umbra-server", "umbra-console"];
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     step("programs", release().args(packages).arg("--bins"))?;
     let bench = ["--package", "umbra-tests", "--bin", "umbra-bench"];
