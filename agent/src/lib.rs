@@ -9,7 +9,6 @@ pub mod clock;
 pub mod confine;
 pub mod exit;
 pub mod files;
-pub mod last_words;
 pub mod os;
 pub mod paths;
 mod task;

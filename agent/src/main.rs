@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use umbra_agent::cli;
 use umbra_agent::exit::Exit;
-use umbra_agent::last_words;
 
 fn main() -> ExitCode {
-    last_words::prepare();
+    umbra_last_words::prepare(concat!("umbra-agent ", env!("CARGO_PKG_VERSION")));
     let arguments = match cli::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(exit) => return exit.into(),

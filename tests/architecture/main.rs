@@ -12,9 +12,10 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// Each crate of the workspace with the siblings that it may know, directly or through others; `None` for any.
-const MAY_KNOW: [(&str, Option<&[&str]>); 12] = [
+const MAY_KNOW: [(&str, Option<&[&str]>); 13] = [
     ("umbra-protocol", Some(&[])),
     ("umbra-key-exchange", Some(&[])),
+    ("umbra-last-words", Some(&[])),
     ("umbra-carrier", Some(&["umbra-key-exchange"])),
     ("umbra-vnc-proxy", Some(&["umbra-key-exchange"])),
     ("umbra-setup", Some(&["umbra-protocol"])),
@@ -28,6 +29,7 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 12] = [
             "umbra-protocol",
             "umbra-key-exchange",
             "umbra-carrier",
+            "umbra-last-words",
             "umbra-vnc-proxy",
             "umbra-setup",
         ]),

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::dist::{self, Target};
 use crate::step::{cargo, say, step, target_folder, top};
 
 /// Which figures the document holds.
@@ -43,12 +44,15 @@ pub(crate) struct Arguments {
 /// Builds, then measures.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let peers = peers::prepare(!arguments.no_install)?;
+    // On a device runs what ships, not what cargo builds by itself.
+    let agent = dist::agent(Target::ours()?, None, !arguments.no_install)?;
     build()?;
     let built = target_folder()?.join("release");
     let tables = tempfile::NamedTempFile::new().context("no temporary file can be made")?;
     let mut bench = Command::new(built.join("umbra-bench"));
     bench
         .current_dir(top())
+        .env("UMBRA_AGENT_BIN", agent)
         .arg("--device-end")
         .arg(built.join("examples/device_end"))
         .arg("--herd")
@@ -89,19 +93,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds everything that takes part, each as those build it who ship it: what tests add to a crate is in none of the programs.
+/// Builds everything else that takes part, each as those build it who ship it: what tests add to a crate is in none of the programs.
 fn build() -> anyhow::Result<()> {
     let release = || {
         let mut command = cargo();
         command.args(["build", "--release", "--locked"]);
         command
     };
-    let packages = [
-        "umbra-agent",
-        "umbra-gateway",
-        "umbra-server",
-        "umbra-console",
-    ];
+    let packages = ["umbra-gateway", "umbra-server", "umbra-console"];
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     step("programs", release().args(packages).arg("--bins"))?;
     let bench = ["--package", "umbra-tests", "--bin", "umbra-bench"];

@@ -23,7 +23,7 @@ pub(crate) use target::Target;
 use way::{Places, Way};
 
 /// What a person may say.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Build for this processor only; can be given more than once
     #[arg(long, value_enum, value_name = "PROCESSOR")]
@@ -63,13 +63,24 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let shipped = ship(arguments)?;
     if arguments.scenarios {
+        // With the tests' features, so that running them builds nothing again.
         step(
             "programs",
-            cargo().args(["build", "--workspace", "--bins", "--locked"]),
+            cargo().args(["build", "--workspace", "--locked"]),
         )?;
         shipped::run(&shipped)?;
     }
     Ok(())
+}
+
+/// What `cargo xtask test` asks of the agent as it ships: both processors, each checked and led through the core of the scenarios
+/// with the programs that are built already.
+pub(crate) fn hold(install: bool) -> anyhow::Result<()> {
+    let shipped = ship(&Arguments {
+        no_install: !install,
+        ..Arguments::default()
+    })?;
+    shipped::run(&shipped)
 }
 
 /// The agent for a processor: the one that was named, the one that was built before, or one that is built now.
@@ -97,12 +108,8 @@ pub(crate) fn agent(
     }
     ship(&Arguments {
         target: vec![target],
-        out: None,
-        way: None,
-        twice: false,
-        scenarios: false,
-        check: Vec::new(),
         no_install: !install,
+        ..Arguments::default()
     })?;
     Ok(built)
 }
@@ -124,15 +131,15 @@ fn ship(arguments: &Arguments) -> anyhow::Result<Vec<Shipped>> {
     };
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let start = Instant::now();
+    let (source, build) = (top(), folder.join("build"));
+    let places = Places {
+        source: &source,
+        build: &build,
+        epoch,
+    };
+    let programs = build_programs(way, &targets, &places)?;
     let mut shipped = Vec::new();
-    for target in targets {
-        let (source, build) = (top(), folder.join("build"));
-        let places = Places {
-            source: &source,
-            build: &build,
-            epoch,
-        };
-        let program = build_program(way, target, &places)?;
+    for (target, program) in targets.into_iter().zip(programs) {
         if arguments.twice {
             twice::compare(way, target, &program, &folder.join("twice"), epoch)?;
         }
@@ -155,19 +162,31 @@ fn ship(arguments: &Arguments) -> anyhow::Result<Vec<Shipped>> {
     Ok(shipped)
 }
 
-/// The program as the linker made it.
-fn build_program(way: Way, target: Target, places: &Places<'_>) -> anyhow::Result<Vec<u8>> {
-    let name = format!("{PACKAGE} for {}", target.processor());
-    step(&name, &mut way.command(target, places)?)?;
-    let folder = places.build.join(target.triple()).join(way::PROFILE);
-    let path = folder.join(PACKAGE);
-    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+/// The programs as the linker made them, one for each target.
+fn build_programs(
+    way: Way,
+    targets: &[Target],
+    places: &Places<'_>,
+) -> anyhow::Result<Vec<Vec<u8>>> {
+    let together = if way.at_once() { targets.len() } else { 1 };
+    for group in targets.chunks(together.max(1)) {
+        let names: Vec<_> = group.iter().map(|target| target.processor()).collect();
+        let name = format!("{PACKAGE} for {}", names.join(" and "));
+        step(&name, &mut way.command(group, places)?)?;
+    }
+    let read = |target: &Target| {
+        let folder = places.build.join(target.triple()).join(way::PROFILE);
+        let path = folder.join(PACKAGE);
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    targets.iter().map(read).collect()
 }
 
-/// Puts the list of crates in and writes what ships; its path is the answer.
-fn finish(way: Way, target: Target, program: &[u8], out: &Path) -> anyhow::Result<PathBuf> {
+/// Puts the list of crates in and writes what ships, and beside it the same program with its symbols and lines, for which a
+/// shipped agent's last words are; the path of what ships is the answer.
+fn finish(way: Way, target: Target, linked: &[u8], out: &Path) -> anyhow::Result<PathBuf> {
     let crates = crates::of_agent(target)?;
-    let program = auditable::embedded(program, &crates)?;
+    let program = auditable::embedded(linked, &crates)?;
     let name = format!(
         "{PACKAGE}-{}-{}",
         env!("CARGO_PKG_VERSION"),
@@ -175,6 +194,7 @@ fn finish(way: Way, target: Target, program: &[u8], out: &Path) -> anyhow::Resul
     );
     let path = out.join(&name);
     write_program(&path, &program)?;
+    write_program(&out.join(format!("{name}.debug")), linked)?;
     let (compiler, linker) = way.tools()?;
     let about = sbom::About {
         target,
@@ -193,7 +213,8 @@ fn write_program(path: &Path, program: &[u8]) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
     let whole = || -> std::io::Result<()> {
-        let new = path.with_extension("new");
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
         std::fs::write(&new, program)?;
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
         std::fs::rename(&new, path)

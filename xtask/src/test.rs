@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::setup;
 use crate::step::{cargo, say, step, succeeds};
+use crate::{dist, setup};
 
 /// What a person may say.
 #[derive(clap::Args)]
@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .args(documentation)
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
+    dist::hold(!arguments.no_install)?;
     say(&format!(
         "==> all is well, after {:.0} s",
         start.elapsed().as_secs_f64()

@@ -1,7 +1,8 @@
 //! What the agent costs a device: on disk, in memory, while nothing happens, and until it is there after a start.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -23,6 +24,10 @@ const FIRST: Quantity = less(
     "ms",
 );
 const FIRST_CPU: Quantity = less("CPU of the first boot", "ms");
+const FIRST_INSTRUCTIONS: Quantity = less(
+    "instructions for an identity, key and certificate",
+    "million",
+);
 const WELCOME: Quantity = less("start to welcome, known device", "ms");
 const WELCOME_CPU: Quantity = less("CPU from start to welcome", "ms");
 const RESIDENT: Quantity = less("memory, idle with one link", "KiB");
@@ -51,8 +56,7 @@ pub(super) async fn measure(
         false => "static, as it ships",
     };
     section.about.push_str(&format!(" The agent is {kind}."));
-    let kib =
-        |path: &std::path::Path| std::fs::metadata(path).map(|file| file.len() as f64 / 1024.0);
+    let kib = |path: &Path| std::fs::metadata(path).map(|file| file.len() as f64 / 1024.0);
     section.note(&SIZE, OURS, kib(&program)?);
     for peer in ["stunnel", "haproxy", "rathole"] {
         if let Some(program) = peers::find(peer, wish) {
@@ -73,6 +77,12 @@ pub(super) async fn measure(
     device.wait_until_online().await?;
     device.kill();
 
+    match instructions(&program, scratch)? {
+        Some(million) => section.note(&FIRST_INSTRUCTIONS, OURS, million),
+        None => section
+            .missing
+            .push("instructions: valgrind is not installed".into()),
+    }
     let rounds = wish.pick(3, 9);
     for round in 1..=rounds {
         say(&format!("    round {round} of {rounds}"));
@@ -99,6 +109,27 @@ pub(super) async fn measure(
     section.note(&RESIDENT, OURS, family.resident_kib() as f64);
     drop(agent);
     Ok(section.finished())
+}
+
+/// What `umbra-agent identity` executes on a device that has none, in millions, as callgrind counts: the same on any machine of that processor.
+fn instructions(program: &Path, scratch: &Scratch) -> anyhow::Result<Option<f64>> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.arg(program).arg("--root");
+    command.arg(scratch.folder("counted")?).arg("identity");
+    let output = match command.stdin(Stdio::null()).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("valgrind cannot be started"),
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "the agent under valgrind: {said}");
+    let count = said
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
+    let (_, count) = count.with_context(|| format!("valgrind counted nothing: {said}"))?;
+    let count: f64 = count.trim().parse()?;
+    Ok(Some(count / 1e6))
 }
 
 /// Starts the agent on a device's root; gives it with the milliseconds, and those of CPU, until it says this.

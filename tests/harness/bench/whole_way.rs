@@ -238,6 +238,9 @@ pub(super) async fn measure(
     Ok(section.finished())
 }
 
+/// How long a terminal may paint after a key.
+const SETTLED: Duration = Duration::from_millis(40);
+
 async fn viewer(stream: Box<dyn Carrier>) -> anyhow::Result<RfbClient<Box<dyn Carrier>>> {
     let options = Options {
         encodings: vec![crate::rfb::RAW],
@@ -292,11 +295,12 @@ async fn keys(route: &mut Route, count: u32, section: &mut Section) -> anyhow::R
     };
     // Keys go to the window under the pointer, since no window manager runs.
     viewer.pointer(0, 100, 100).await?;
-    // What others typed is not to be taken for the answer.
-    viewer.refresh().await?;
     let mut times = Vec::new();
     for _ in 0..count {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        // What still came of the key before, or of what others typed, is not to be taken for the answer: once it is painted, the
+        // whole screen is asked for, and only what changes after that is told.
+        tokio::time::sleep(SETTLED).await;
+        viewer.refresh().await?;
         let start = Instant::now();
         viewer.key(LETTER, true).await?;
         viewer.key(LETTER, false).await?;

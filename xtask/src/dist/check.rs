@@ -1,18 +1,20 @@
 //! The check of the binary as it ships: what the file is, how large, and that it does on its processor what it promises. It
 //! looks at a file and never at how that came about, so that it holds for everybody's.
 
+use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::auditable;
 use super::crates::PACKAGE;
 use super::elf::Facts;
 use super::target::Target;
 use crate::setup::on_path;
-use crate::step::{say, top};
+use crate::step::{say, succeeds, top};
 
 /// How long a command of the agent may take that only says something, under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -227,6 +229,7 @@ fn of_behaviour(path: &Path, target: Target) -> anyhow::Result<Vec<Finding>> {
     findings.push(code("absent agent", &absent, 69, documented("69 ")));
     let unknown = said(&["registry", "set", "no.such.parameter", "1"])?;
     findings.push(code("wrong parameter", &unknown, 64, documented("64 ")));
+    findings.push(of_last_words(path, target, device.path())?);
     Ok(findings)
 }
 
@@ -243,8 +246,46 @@ fn code(what: &'static str, output: &Output, expected: i32, whole: bool) -> Find
     Finding::new(what, good, seen)
 }
 
+/// What it says where a mistake in itself would end it. A program that ships has none that could be asked for, so its running agent
+/// is sent the signal of one.
+fn of_last_words(path: &Path, target: Target, root: &Path) -> anyhow::Result<Finding> {
+    let mut child = started(path, target, root, &["run"])?;
+    let mut said = child.stderr.take().context("its stderr is not a pipe")?;
+    // Its first words: from then on it listens to signals.
+    let mut first = [0; 1];
+    said.read_exact(&mut first)
+        .context("it ends without a word")?;
+    let id = child.id().to_string();
+    let sent = succeeds(Command::new("kill").args(["-ILL", &id]));
+    // Read on until it ends, which the limit below holds it to.
+    let reader = std::thread::spawn(move || {
+        let mut words = String::new();
+        let whole = said.read_to_string(&mut words);
+        whole.map(|_| words)
+    });
+    let output = within_patience(child, "run")?;
+    let words = reader
+        .join()
+        .map_err(|_| anyhow!("its words cannot be read"))??;
+    let last = words.lines().last().unwrap_or_default();
+    let good = sent
+        && output.status.signal() == Some(4)
+        && last.starts_with(&format!("{PACKAGE} {}: ", env!("CARGO_PKG_VERSION")))
+        && last.contains("the signal of a mistake");
+    let seen = match good {
+        true => "say what ended it".to_owned(),
+        false => format!("{}; it said {last:?}", output.status),
+    };
+    Ok(Finding::new("last words", good, seen))
+}
+
 /// Runs the agent to its end, on a device of its own.
 fn ended(path: &Path, target: Target, root: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+    let child = started(path, target, root, arguments)?;
+    within_patience(child, &arguments.join(" "))
+}
+
+fn started(path: &Path, target: Target, root: &Path, arguments: &[&str]) -> anyhow::Result<Child> {
     let path = std::path::absolute(path)?;
     let mut command = match target.emulator() {
         Some(emulator) => {
@@ -261,12 +302,15 @@ fn ended(path: &Path, target: Target, root: &Path, arguments: &[&str]) -> anyhow
         .stderr(Stdio::piped());
     // The emulator is looked for where this task finds it.
     command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    let mut child = command.spawn().context("the program cannot be started")?;
+    command.spawn().context("the program cannot be started")
+}
+
+fn within_patience(mut child: Child, arguments: &str) -> anyhow::Result<Output> {
     let start = Instant::now();
     while child.try_wait()?.is_none() {
         if start.elapsed() > PATIENCE {
             child.kill()?;
-            bail!("{} {} does not end", PACKAGE, arguments.join(" "));
+            bail!("{PACKAGE} {arguments} does not end");
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -1,5 +1,6 @@
 //! The processors that the agent ships for, and what is true of each. Nothing here depends on how it is built.
 
+use anyhow::Context as _;
 use object::elf::{EM_AARCH64, EM_X86_64};
 
 /// A processor that devices have.
@@ -56,6 +57,12 @@ impl Target {
             Self::X86_64 => 3_160_000,
             Self::Aarch64 => 2_630_000,
         }
+    }
+
+    /// This machine's own.
+    pub(crate) fn ours() -> anyhow::Result<Self> {
+        let ours = Self::ALL.into_iter().find(|target| target.is_ours());
+        ours.with_context(|| format!("the agent isn't made for {}", std::env::consts::ARCH))
     }
 
     /// Whether this machine has that processor.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::target::Target;
 use super::way::{Places, Way};
-use super::{auditable, build_program, crates, sha256};
+use super::{auditable, build_programs, crates, sha256};
 use crate::step::{say, top};
 
 /// Builds again below a folder and compares.
@@ -30,7 +30,7 @@ pub(crate) fn compare(
         build: &build,
         epoch,
     };
-    let second = build_program(way, target, &places)?;
+    let second = build_programs(way, &[target], &places)?.concat();
     // What ships: what is only there to find mistakes with names the folder in which zig was installed.
     let crates = crates::of_agent(target)?;
     let first = &auditable::embedded(first, &crates)?;

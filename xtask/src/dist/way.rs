@@ -41,14 +41,16 @@ const CARGO: &str = "/usr/bin/cargo";
 /// The source of its library.
 const LIBRARY: &str = "/usr/lib/rustlib/src/rust";
 
-/// What makes the program smaller and is in no compiler's stable settings; none of it is seen by the source. Panics don't say in
-/// which file and line. Where an error is written out for developers, a value in it is named without what is in that. And
-/// sequences of instructions that come again and again are there once.
-const SMALLER: &str =
-    "-Zlocation-detail=none -Zfmt-debug=shallow -Cllvm-args=-enable-machine-outliner=always";
+/// What makes the program smaller and is in no compiler's stable settings; none of it is seen by the source. Panics have no words:
+/// they end the program where they stand, and the last words say where that is. Where an error is written out for developers, a
+/// value in it is named without what is in that. And sequences of instructions that come again and again are there once.
+const SMALLER: &str = "-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none -Zfmt-debug=shallow \
+    -Cllvm-args=-enable-machine-outliner=always";
 
 /// What stands for zig while linking.
 const LINKING: &str = include_str!("ziglang.py");
+/// What the linker leaves out.
+const DISCARDED: &str = include_str!("discard.ld");
 
 impl Way {
     /// The way that was asked for, or the first that this machine can go; the last one can be made possible.
@@ -140,8 +142,21 @@ impl Way {
         }
     }
 
-    /// The command that builds the agent for a target.
-    pub(crate) fn command(self, target: Target, places: &Places<'_>) -> anyhow::Result<Command> {
+    /// Whether one command builds for several processors, side by side.
+    pub(crate) fn at_once(self) -> bool {
+        match self {
+            // Each target has a container of its own.
+            Self::Cross => false,
+            Self::Rustup | Self::Zig => true,
+        }
+    }
+
+    /// The command that builds the agent for these targets.
+    pub(crate) fn command(
+        self,
+        targets: &[Target],
+        places: &Places<'_>,
+    ) -> anyhow::Result<Command> {
         let mut command = match self {
             Self::Cross => {
                 let mut command = Command::new("cross");
@@ -152,11 +167,13 @@ impl Way {
             }
             Self::Rustup => {
                 let mut command = Command::new(cargo_of_this_task());
-                let linker = c_compiler(target).context("there is no C compiler for musl")?;
-                let triple = target.triple();
-                let upper = triple.to_uppercase().replace('-', "_");
-                command.env(format!("CARGO_TARGET_{upper}_LINKER"), &linker);
-                command.env(format!("CC_{}", triple.replace('-', "_")), &linker);
+                for target in targets {
+                    let linker = c_compiler(*target).context("there is no C compiler for musl")?;
+                    let triple = target.triple();
+                    let upper = triple.to_uppercase().replace('-', "_");
+                    command.env(format!("CARGO_TARGET_{upper}_LINKER"), &linker);
+                    command.env(format!("CC_{}", triple.replace('-', "_")), &linker);
+                }
                 command.env("RUSTFLAGS", remapped(places, None)?);
                 command.arg("build");
                 command
@@ -175,8 +192,10 @@ impl Way {
                 // anywhere. Tables for unwinding are of no use to a program that aborts.
                 let ours = "-Clink-self-contained=no -Cforce-unwind-tables=no -Clink-arg=-pie";
                 command.env("RUSTFLAGS", format!("{ours} {SMALLER} {flags}"));
-                let c = format!("CFLAGS_{}", target.triple().replace('-', "_"));
-                command.env(c, "-fno-asynchronous-unwind-tables -fno-unwind-tables");
+                for target in targets {
+                    let c = format!("CFLAGS_{}", target.triple().replace('-', "_"));
+                    command.env(c, "-fno-asynchronous-unwind-tables -fno-unwind-tables");
+                }
                 // Where Python looks first for the package through which zig is started.
                 command.env("PYTHONPATH", zig_with_linker(places)?);
                 // Without symbols the library's printer of backtraces has nothing to print.
@@ -188,7 +207,11 @@ impl Way {
         command
             .current_dir(places.source)
             .args(["--profile", PROFILE, "--locked", "--package", PACKAGE])
-            .args(["--target", target.triple()])
+            .args(
+                targets
+                    .iter()
+                    .flat_map(|target| ["--target", target.triple()]),
+            )
             .env("CARGO_TARGET_DIR", places.build)
             .env("SOURCE_DATE_EPOCH", places.epoch.to_string())
             .env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -229,6 +252,7 @@ fn zig_with_linker(places: &Places<'_>) -> anyhow::Result<PathBuf> {
     let put = || -> std::io::Result<()> {
         std::fs::create_dir_all(&package)?;
         std::fs::write(package.join("__init__.py"), "")?;
+        std::fs::write(package.join("discard.ld"), DISCARDED)?;
         std::fs::write(package.join("__main__.py"), LINKING)
     };
     put().with_context(|| format!("cannot write into {}", package.display()))?;
@@ -311,7 +335,7 @@ mod tests {
             build: Path::new("/src/umbra/target/dist/build"),
             epoch: 1_700_000_000,
         };
-        typed(&way.command(Target::Aarch64, &places).expect("a command"))
+        typed(&way.command(&[Target::Aarch64], &places).expect("a command"))
     }
 
     #[test]
@@ -393,8 +417,14 @@ mod tests {
         anyhow::ensure!(call(&["ar", "x"])?.status.success());
         anyhow::ensure!(call(&["cc", "broken"])?.status.code() == Some(3));
         let calls = std::fs::read_to_string(package.join("calls"))?;
-        let expected = "cc -o program x.o\nld.lld -pie -o program x.o libc.a --pack-dyn-relocs=relr --icf=all\nar x\ncc broken\n";
+        let more = "--pack-dyn-relocs=relr --icf=all --no-eh-frame-hdr -T";
+        let script = ours.join("ziglang/discard.ld");
+        let expected = format!(
+            "cc -o program x.o\nld.lld -pie -o program x.o libc.a {more} {}\nar x\ncc broken\n",
+            script.display()
+        );
         anyhow::ensure!(calls == expected, "{calls}");
+        anyhow::ensure!(std::fs::read_to_string(script)?.contains("DISCARD"));
         Ok(())
     }
 

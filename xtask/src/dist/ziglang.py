@@ -10,9 +10,10 @@ import os
 import subprocess
 import sys
 
-# Relative relocations in a packed form, which musl's start code reads; and functions that came out the same only once.
-# Functions alone: where data is, is compared.
-MORE = ["--pack-dyn-relocs=relr", "--icf=all"]
+here = os.path.dirname(os.path.abspath(__file__))
+# Relative relocations in a packed form, which musl's start code reads; functions that came out the same only once (functions
+# alone: where data is, is compared); and no tables for unwinding, which zig's musl brings and nobody reads.
+MORE = ["--pack-dyn-relocs=relr", "--icf=all", "--no-eh-frame-hdr", "-T", os.path.join(here, "discard.ld")]
 
 ours = os.path.realpath(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 others = [folder for folder in sys.path if os.path.realpath(folder) != ours]

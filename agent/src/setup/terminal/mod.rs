@@ -5,8 +5,8 @@ mod draw;
 mod form;
 
 use std::io::{self, Write};
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crossterm::event::{self, DisableBracketedPaste, EnableBracketedPaste, Event};
@@ -14,6 +14,7 @@ use crossterm::execute;
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::sync::mpsc;
@@ -35,7 +36,8 @@ pub struct FullScreen<'a> {
 
 /// Whether the terminal is ours at the moment.
 static TAKEN: AtomicBool = AtomicBool::new(false);
-static ON_PANIC: Once = Once::new();
+/// How the terminal was before.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 fn begin<W: Write>(out: &mut W) -> io::Result<()> {
     execute!(out, EnterAlternateScreen, EnableBracketedPaste)
@@ -44,18 +46,34 @@ fn begin<W: Write>(out: &mut W) -> io::Result<()> {
 /// Gives the terminal back as it was; more often does no harm.
 fn give_back<W: Write>(out: &mut W) {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        // Nothing is left to do if the terminal does not take even that.
-        let _ = execute!(
-            out,
-            DisableBracketedPaste,
-            LeaveAlternateScreen,
-            crossterm::cursor::Show
-        );
+        end(out);
         let _ = disable_raw_mode();
     }
 }
 
-/// The terminal behind standard output, without its lock: whoever holds that may be what panics.
+fn end<W: Write>(out: &mut W) {
+    // Nothing is left to do if the terminal does not take even that.
+    let _ = execute!(
+        out,
+        DisableBracketedPaste,
+        LeaveAlternateScreen,
+        crossterm::cursor::Show
+    );
+}
+
+/// The same where a mistake in the program ends it: waits for no lock, since whoever holds one may be what has just stopped.
+fn give_back_at_once() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        end(&mut Unlocked);
+        if let Ok(before) = BEFORE.try_lock()
+            && let Some(before) = before.as_ref()
+        {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, before);
+        }
+    }
+}
+
+/// The terminal behind standard output, without its lock.
 struct Unlocked;
 
 impl Write for Unlocked {
@@ -74,13 +92,9 @@ impl<'a> FullScreen<'a> {
     /// # Errors
     /// What the terminal said.
     pub fn take(out: &'a mut dyn Write, colours: bool) -> io::Result<Self> {
-        ON_PANIC.call_once(|| {
-            let before = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |panic| {
-                give_back(&mut Unlocked);
-                before(panic);
-            }));
-        });
+        // Not every terminal is the standard input's; crossterm finds its own.
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = tcgetattr(io::stdin()).ok();
+        umbra_last_words::first(give_back_at_once);
         enable_raw_mode()?;
         TAKEN.store(true, Ordering::SeqCst);
         let mut out = out;
