@@ -9,6 +9,7 @@ mod enrolment;
 mod faults;
 mod footprint;
 mod gateway;
+mod hostile_limits;
 mod hostile_peer;
 mod indicator;
 mod init_scripts;
