@@ -10,6 +10,7 @@ mod faults;
 mod footprint;
 mod gateway;
 mod hostile_limits;
+mod hostile_locals;
 mod hostile_peer;
 mod indicator;
 mod init_scripts;
