@@ -12,6 +12,8 @@ mod gateway;
 mod hostile_limits;
 mod hostile_locals;
 mod hostile_peer;
+mod hostile_requests;
+mod hostile_strings;
 mod indicator;
 mod init_scripts;
 mod old_kernel;
