@@ -4,6 +4,7 @@
 mod image;
 mod supply;
 mod thin_client;
+mod threats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
