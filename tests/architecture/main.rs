@@ -2,7 +2,9 @@
 //! must hold. The graph comes from `cargo metadata`, so a rule cannot rot without this noticing.
 
 mod image;
+mod supply;
 mod thin_client;
+mod threats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -83,27 +85,35 @@ struct Graph {
     for_tests: BTreeMap<String, BTreeSet<String>>,
 }
 
+/// What cargo says of the workspace and all that it is made of, on these systems or on any.
+fn metadata(targets: &[String]) -> anyhow::Result<Value> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let targets = targets
+        .iter()
+        .flat_map(|target| ["--filter-platform", target]);
+    let output = Command::new(cargo)
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--manifest-path",
+        ])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+        .args(targets)
+        .output()
+        .context("cargo metadata cannot be run")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 impl Graph {
     fn load() -> anyhow::Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args([
-                "metadata",
-                "--format-version",
-                "1",
-                "--locked",
-                "--manifest-path",
-            ])
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
-            .output()
-            .context("cargo metadata cannot be run")?;
-        ensure!(
-            output.status.success(),
-            "cargo metadata: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Self::read(&serde_json::from_slice(&output.stdout)?)
-            .context("cargo metadata has another form than expected")
+        Self::read(&metadata(&[])?).context("cargo metadata has another form than expected")
     }
 
     fn read(metadata: &Value) -> Option<Self> {

@@ -31,7 +31,7 @@ fn key_file(root: &Path) -> PathBuf {
 }
 
 /// The public key of the pair on the disk, if key and certificate belong together; asked of a program that is not ours.
-async fn whole_pair(scratch: &Scratch, root: &Path) -> anyhow::Result<Option<String>> {
+pub(crate) async fn whole_pair(scratch: &Scratch, root: &Path) -> anyhow::Result<Option<String>> {
     let certificate = root.join("wfs/ca-certs/tc_ca.crt");
     let of = async |arguments: [&str; 2], file: &Path| -> anyhow::Result<Option<String>> {
         let mut command = Command::new("openssl");
@@ -52,7 +52,7 @@ async fn whole_pair(scratch: &Scratch, root: &Path) -> anyhow::Result<Option<Str
 }
 
 /// What the agent says of the device's identity where no agent runs; it must have or make one.
-async fn identity(device: &Device<'_>) -> anyhow::Result<String> {
+pub(crate) async fn identity(device: &Device<'_>) -> anyhow::Result<String> {
     let told = device.tell(&["identity"], "").await?;
     let id = told.lines().find_map(|line| line.strip_prefix("device ID"));
     Ok(id.context(told.clone())?.trim().to_owned())

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 use crate::answer::{Answer, AnswerParser};
 use crate::greeting::GreetingParser;
 use crate::inlet::Inlet;
+use crate::neighbour::{self, Owner};
 use crate::outcome::{EndReason, Outcome, StopCause};
 use crate::preface::{self, PrefaceError};
 use crate::rfb;
@@ -285,14 +286,28 @@ impl ViewerListener {
         self.address
     }
 
-    /// Takes one viewer and closes the port.
-    pub async fn accept_one(self, deadline: Instant) -> Result<TcpStream, ConsoleError> {
+    /// Takes one viewer and closes the port. Programs of other users of this machine are turned away, and their user IDs told.
+    pub async fn accept_one(
+        self,
+        deadline: Instant,
+        mut turned_away: impl FnMut(u32),
+    ) -> Result<TcpStream, ConsoleError> {
         let accepting = async {
             loop {
-                match self.listener.accept().await {
-                    Ok((viewer, _)) => return viewer,
+                let (viewer, from) = match self.listener.accept().await {
+                    Ok(accepted) => accepted,
                     // Passing weather; the deadline ends it if it doesn't pass.
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
+                    Err(_) => {
+                        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                        continue;
+                    }
+                };
+                let here = self.address;
+                let asking = tokio::task::spawn_blocking(move || neighbour::owner(from, here));
+                match asking.await.unwrap_or(Owner::Gone) {
+                    Owner::Ours | Owner::Unknown => return viewer,
+                    Owner::Another(user) => turned_away(user),
+                    Owner::Gone => {}
                 }
             }
         };

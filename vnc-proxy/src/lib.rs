@@ -21,6 +21,7 @@ pub mod tls;
 pub mod upstream;
 
 pub mod console_end;
+mod neighbour;
 
 // RFB, in its two closed rooms: the greeting with its handshakes, and the input filter.
 pub mod greeting;

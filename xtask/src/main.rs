@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod deny;
 mod dist;
 mod fuzz;
 mod image;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Arguments),
     /// Runs every fuzz target for a bounded time
     Fuzz(fuzz::Arguments),
+    /// Holds what comes from others to deny.toml, with cargo-deny
+    Deny(deny::Arguments),
     /// Holds how chains are verified and diagnosed against the cases of x509-limbo
     Limbo(limbo::Arguments),
     /// Builds the agent as it ships, static and for each processor, and checks it
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Deny(arguments) => deny::run(&arguments),
         Task::Limbo(arguments) => limbo::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),

@@ -136,6 +136,7 @@ pub async fn serve(
     ));
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&server), tls, shutdown.clone()));
     let mut connections = JoinSet::new();
+    let mut bad_weather = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -145,10 +146,16 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                if std::mem::take(&mut bad_weather) {
+                    tracing::info!("connections are accepted again");
+                }
                 connections.spawn(door.clone().greet(stream, peer));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // Said once for a spell of bad weather, not five times a second.
+                if !std::mem::replace(&mut bad_weather, true) {
+                    tracing::warn!(%error, "no connection can be accepted at the moment");
+                }
                 tokio::time::sleep(WEATHER).await;
             }
         }

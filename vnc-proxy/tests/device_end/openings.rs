@@ -43,8 +43,10 @@ async fn a_session_in_our_dialect_goes_from_preface_to_farewell() {
         assert_eq!(waits, ["The user is being asked."]);
         let listener = console_end::listen_loopback(None).await.expect("a port");
         let address = listener.address();
-        let (viewer, accepted) =
-            tokio::join!(TcpStream::connect(address), listener.accept_one(soon()));
+        let (viewer, accepted) = tokio::join!(
+            TcpStream::connect(address),
+            listener.accept_one(soon(), |_| ())
+        );
         let mut viewer = viewer.expect("connected");
         let bridge = console_end::bridge(
             accepted.expect("accepted"),
@@ -293,7 +295,7 @@ async fn the_viewers_port_is_never_opened_to_the_network() {
     assert!(listener.address().ip().is_loopback());
     let early = tokio::time::Instant::now() + Duration::from_millis(20);
     assert!(matches!(
-        listener.accept_one(early).await,
+        listener.accept_one(early, |_| ()).await,
         Err(ConsoleError::NoViewer)
     ));
 }

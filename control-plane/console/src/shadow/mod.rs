@@ -208,7 +208,7 @@ async fn show(
     let program = viewer.map_or("", Viewer::program);
     let mut early = Early::default();
     let screen = tokio::select! {
-        screen = connected(listener) => screen.map_err(Failure::from),
+        screen = connected(call, listener) => screen.map_err(Failure::from),
         reason = early.read(stream) => Err(ShadowError::EndedEarly(reason.for_operator()).into()),
         error = gone(child.as_mut(), program) => Err(error.into()),
         () = interrupt.as_mut() => Err(Failure::Interrupted),
@@ -232,8 +232,23 @@ async fn show(
     Ok((outcome, child))
 }
 
-async fn connected(listener: ViewerListener) -> Result<TcpStream, ShadowError> {
-    match listener.accept_one(Instant::now() + VIEWER).await {
+async fn connected(
+    call: &mut Call<'_, '_>,
+    listener: ViewerListener,
+) -> Result<TcpStream, ShadowError> {
+    // Somebody who tries it again and again is told of once.
+    let mut told = None;
+    let turned_away = |user: u32| {
+        if told.replace(user) != Some(user) {
+            call.around.note(&format!(
+                "a program of another user of this machine (user ID {user}) wanted the screen and was turned away"
+            ));
+        }
+    };
+    match listener
+        .accept_one(Instant::now() + VIEWER, turned_away)
+        .await
+    {
         Ok(viewer) => Ok(viewer),
         Err(ConsoleError::NoViewer) => Err(ShadowError::NoViewer(VIEWER)),
         Err(error) => Err(ShadowError::Listen(error)),
