@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbra_agent::discovery::fuzzing::{Form, lease};
+use umbra_agent::discovery::fuzzing::{Lease, lease};
 use umbra_carrier::address::HostPort;
 
 fuzz_target!(|data: &[u8]| {
-    for form in [Form::Assignments, Form::Blocks, Form::Message, Form::Value] {
+    for form in [Lease::Assignments, Lease::Blocks, Lease::Message, Lease::Value] {
         match lease(form, data) {
             Some(Ok(address)) => assert_eq!(HostPort::parse(&address.to_string(), 1), Ok(address)),
             Some(Err(sentence)) => assert!(!sentence.chars().any(char::is_control), "{sentence:?}"),
@@ -16,6 +16,6 @@ fuzz_target!(|data: &[u8]| {
     }
     // A message is at least a header; below it there is nothing to be read.
     if data.len() < 240 {
-        assert!(lease(Form::Message, data).is_none());
+        assert!(lease(Lease::Message, data).is_none());
     }
 });

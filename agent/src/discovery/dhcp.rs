@@ -30,7 +30,7 @@ pub(super) struct Lease {
 
 /// How a kind of client writes its leases.
 #[derive(Clone, Copy, Debug)]
-pub enum Form {
+pub(super) enum Form {
     /// `OPTION_224=HEX`: systemd-networkd, and what NetworkManager took over from it.
     Assignments,
     /// `lease { option unknown-224 …; }`: dhclient.

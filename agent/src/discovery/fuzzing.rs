@@ -7,9 +7,6 @@ use umbra_carrier::address::HostPort;
 use super::dns::{self, Data, Wanted};
 use super::{dhcp, resolver, txt};
 
-/// The ways in which a lease may be written.
-pub use dhcp::Form;
-
 /// What one record of an answer says: whose it is, and a text, an address, or an alias.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
@@ -74,8 +71,27 @@ pub fn gateway_record(
     )
 }
 
+/// How DHCP clients write their leases.
+#[derive(Clone, Copy, Debug)]
+pub enum Lease {
+    /// `OPTION_224=HEX`.
+    Assignments,
+    /// `lease { option unknown-224 …; }`.
+    Blocks,
+    /// The DHCP message itself.
+    Message,
+    /// The option's value alone.
+    Value,
+}
+
 /// The server that a lease of this form names, if it names one; an error is a sentence.
-pub fn lease(form: Form, bytes: &[u8]) -> Option<Result<HostPort, String>> {
+pub fn lease(form: Lease, bytes: &[u8]) -> Option<Result<HostPort, String>> {
+    let form = match form {
+        Lease::Assignments => dhcp::Form::Assignments,
+        Lease::Blocks => dhcp::Form::Blocks,
+        Lease::Message => dhcp::Form::Message,
+        Lease::Value => dhcp::Form::Value,
+    };
     dhcp::value(form, bytes).map(|value| dhcp::server(&value))
 }
 

@@ -386,7 +386,7 @@ impl Desk {
                 }
                 Step::Fingerprint => {
                     self.wait(self.now + Duration::from_secs(16 * 60));
-                    let shown = format!("{:?}", self.view().items);
+                    let shown = format!("{:?}", self.view().items).replace(' ', "");
                     let right = (0..3).map(root).find(|root| root.parts().iter().filter(|part| shown.contains(*part)).count() >= 3);
                     self.typed_part = right.expect("three parts of a root").to_string();
                     let typed = self.typed_part.clone();

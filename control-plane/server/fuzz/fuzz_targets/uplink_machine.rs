@@ -148,7 +148,7 @@ impl Driver {
                 bytes_to_device: 0,
                 bytes_to_console: 0,
             }),
-            Step::Rejected => self.heard(Rejected { label: String::new(), code: RefusalCode::TooMany }),
+            Step::Rejected => self.heard(Rejected { label: String::new(), code: RefusalCode::ConnectionLimit }),
             Step::Draining(seconds) => self.heard(Draining { retry_after_seconds: *seconds }),
             Step::Refused(code, after) => {
                 let mut refusal = Refusal::new(RefusalCode::ALL[usize::from(*code) % RefusalCode::ALL.len()], "No.\n");
