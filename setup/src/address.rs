@@ -12,6 +12,8 @@ use crate::event::Address;
 pub const DEFAULT_PORT: u16 = 8443;
 const HOST_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
+/// As long as names of network interfaces are.
+const ZONE_MAX: usize = 16;
 
 /// What was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,12 +107,23 @@ fn read_port(text: &str) -> Result<u16, Mistake> {
     }
 }
 
+/// An IPv6 address, possibly with a zone: the name of a network interface, and nothing else.
 fn check_v6(text: &str) -> Result<(), Mistake> {
-    let plain = text.split('%').next().unwrap_or(text);
-    plain
-        .parse::<Ipv6Addr>()
-        .map(|_| ())
-        .map_err(|_| Mistake::Host)
+    let (plain, zone) = match text.split_once('%') {
+        Some((plain, zone)) => (plain, Some(zone)),
+        None => (text, None),
+    };
+    let is_zone = zone.is_none_or(|zone| {
+        (1..=ZONE_MAX).contains(&zone.len())
+            && zone
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    });
+    if is_zone && plain.parse::<Ipv6Addr>().is_ok() {
+        Ok(())
+    } else {
+        Err(Mistake::Host)
+    }
 }
 
 fn check_host(text: &str) -> Result<(), Mistake> {
@@ -154,6 +167,28 @@ impl fmt::Display for Address {
             write!(f, "[{}]:{}", shown_host(&self.host), self.port)
         } else {
             write!(f, "{}:{}", shown_host(&self.host), self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_the_name_of_an_interface_and_nothing_else() {
+        assert!(Typed::read("[fe80::1%eth0.7]:1").is_ok());
+        for zone in [
+            "",
+            "eth0\"",
+            "a b",
+            "a%b",
+            "\u{1b}[2J",
+            "a]:1",
+            &"e".repeat(17),
+        ] {
+            let typed = format!("fe80::1%{zone}");
+            assert_eq!(Typed::read(&typed), Err(Mistake::Host), "{typed:?}");
         }
     }
 }

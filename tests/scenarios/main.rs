@@ -35,5 +35,6 @@ mod units;
 mod updates;
 mod upgrade;
 mod viewers;
+mod vnc_differences;
 mod vnc_refuses;
 mod wayland;

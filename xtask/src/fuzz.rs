@@ -1,13 +1,15 @@
-//! `cargo xtask fuzz`: runs every fuzz target of the workspace for a bounded time, from its seeds and with its
+//! `cargo xtask fuzz`: builds every fuzz target of the workspace and runs each for a bounded time, from its seeds and with its
 //! dictionary. Finding no target at all is a failure, so that a renamed folder cannot pass for a clean run.
+//! `docs/fuzzing.md` lists the targets; a test below holds that list.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail};
 
-use crate::step::{cargo, say, step, succeeds, top};
+use crate::step::{cargo, say, step, succeeds, target_folder, top};
 
 /// The version of cargo-fuzz that is installed where there is none.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -24,6 +26,9 @@ pub(crate) struct Arguments {
     /// The sanitizer to build with; `none` where it isn't available
     #[arg(long, default_value = "address", value_name = "NAME")]
     sanitizer: String,
+    /// How many targets run beside each other; what they say is mixed then
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    at_once: u8,
 }
 
 /// A fuzz target.
@@ -51,18 +56,59 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     let path = path_with_cargo_fuzz()?;
-    for target in &targets {
-        step(
-            &format!("fuzz {}", target.name),
-            &mut command(target, arguments, &path)?,
-        )?;
-    }
+    build(&targets, arguments, &path)?;
+    let next = AtomicUsize::new(0);
+    let in_turn = || -> anyhow::Result<()> {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let ran = running(target, arguments, &path)
+                .and_then(|mut command| step(&format!("fuzz {}", target.name), &mut command));
+            if ran.is_err() {
+                // Nobody begins another one.
+                next.store(targets.len(), Ordering::Relaxed);
+                return ran;
+            }
+        }
+        Ok(())
+    };
+    let ended: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..arguments.at_once)
+            .map(|_| scope.spawn(in_turn))
+            .collect();
+        let joined = running.into_iter().map(|one| one.join());
+        joined
+            .map(|one| one.unwrap_or_else(|_| bail!("a target could not be waited for")))
+            .collect()
+    });
+    ended.into_iter().collect::<anyhow::Result<()>>()?;
     say(&format!(
         "==> {} targets ran for {} s each and found nothing",
         targets.len(),
         arguments.seconds
     ));
     Ok(())
+}
+
+/// Builds all targets of a crate at once, so that running them takes the time that was asked for and no more. All crates share one
+/// folder: what they have in common is compiled once.
+fn build(targets: &[Target], arguments: &Arguments, path: &OsString) -> anyhow::Result<()> {
+    let mut folders: Vec<&Path> = targets
+        .iter()
+        .map(|target| target.folder.as_path())
+        .collect();
+    folders.dedup();
+    for folder in folders {
+        let mut command = cargo_fuzz("build", folder, arguments, path)?;
+        if let (Some(_), [target]) = (&arguments.target, targets) {
+            command.arg(&target.name);
+        }
+        step(&format!("build {}", short(folder).display()), &mut command)?;
+    }
+    Ok(())
+}
+
+/// A folder as seen from the top one, where all commands run.
+fn short(folder: &Path) -> PathBuf {
+    folder.strip_prefix(top()).unwrap_or(folder).to_owned()
 }
 
 /// The targets of all fuzz crates, which stand outside of the workspace beside what they fuzz.
@@ -152,42 +198,46 @@ fn path_with_cargo_fuzz() -> anyhow::Result<OsString> {
     std::env::join_paths(folders).context("a folder on the search path has a colon in its name")
 }
 
-fn command(target: &Target, arguments: &Arguments, path: &OsString) -> anyhow::Result<Command> {
-    let top = top();
-    // Everything below is named as seen from the top folder, where the command runs.
-    let folder = target.folder.strip_prefix(&top).unwrap_or(&target.folder);
-    let corpus = folder.join("corpus").join(&target.name);
-    std::fs::create_dir_all(top.join(&corpus))
-        .with_context(|| format!("cannot make {}", corpus.display()))?;
-    let seeds = folder.join("seeds").join(&target.name);
-    let dictionary = folder.join("dicts").join(format!("{}.dict", target.name));
-
+/// `cargo fuzz` with what all of its commands share.
+fn cargo_fuzz(
+    what: &str,
+    folder: &Path,
+    arguments: &Arguments,
+    path: &OsString,
+) -> anyhow::Result<Command> {
     // Not `cargo()`: the toolchain that runs this task must give way to the one that can fuzz.
     let mut command = Command::new("cargo");
     command
-        .current_dir(&top)
+        .current_dir(top())
         .env("PATH", path)
         .env_remove("CARGO")
         .env_remove("RUSTUP_TOOLCHAIN");
     if has_nightly() {
         command.arg("+nightly");
     } else {
-        say(
-            "    no nightly toolchain: fuzzing with the stable one, told to accept unstable options",
-        );
+        // A stable toolchain can do it as well, told to accept unstable options.
         command.env("RUSTC_BOOTSTRAP", "1");
     }
     command
-        .args([
-            "fuzz",
-            "run",
-            "--sanitizer",
-            &arguments.sanitizer,
-            "--fuzz-dir",
-        ])
-        .arg(folder);
+        .args(["fuzz", what, "--sanitizer", &arguments.sanitizer])
+        .arg("--target-dir")
+        .arg(target_folder()?.join("fuzz"))
+        .arg("--fuzz-dir")
+        .arg(short(folder));
+    Ok(command)
+}
+
+/// Runs a target on what it has found before, beginning from its seeds.
+fn running(target: &Target, arguments: &Arguments, path: &OsString) -> anyhow::Result<Command> {
+    let folder = short(&target.folder);
+    let corpus = folder.join("corpus").join(&target.name);
+    std::fs::create_dir_all(top().join(&corpus))
+        .with_context(|| format!("cannot make {}", corpus.display()))?;
+    let seeds = folder.join("seeds").join(&target.name);
+    let dictionary = folder.join("dicts").join(format!("{}.dict", target.name));
+    let mut command = cargo_fuzz("run", &target.folder, arguments, path)?;
     command.arg(&target.name).arg(corpus);
-    if top.join(&seeds).is_dir() {
+    if top().join(&seeds).is_dir() {
         command.arg(seeds);
     }
     command.args([
@@ -197,7 +247,7 @@ fn command(target: &Target, arguments: &Arguments, path: &OsString) -> anyhow::R
         "-rss_limit_mb=2048",
     ]);
     command.arg("-print_final_stats=1").arg("-verbosity=1");
-    if top.join(&dictionary).is_file() {
+    if top().join(&dictionary).is_file() {
         command.arg(format!("-dict={}", dictionary.display()));
     }
     Ok(command)
@@ -237,5 +287,69 @@ mod tests {
         let names: Vec<_> = found.iter().map(|target| target.name.as_str()).collect();
         assert_eq!(names, ["one", "two", "three"]);
         assert!(none.is_err(), "a fuzz crate without targets passed");
+    }
+
+    /// The names in the first column of the tables of the page.
+    fn listed(page: &str) -> Vec<String> {
+        let name = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        page.lines().filter_map(name).collect()
+    }
+
+    #[test]
+    fn every_target_is_on_the_list_and_the_list_names_no_other() {
+        let page = std::fs::read_to_string(top().join("docs/fuzzing.md")).expect("the page");
+        let mut listed = listed(&page);
+        listed.sort();
+        let mut names: Vec<String> = targets(&top())
+            .expect("found")
+            .into_iter()
+            .map(|target| target.name)
+            .collect();
+        names.sort();
+        assert_eq!(listed, names, "docs/fuzzing.md and the fuzz crates differ");
+        let count = names.len();
+        names.dedup();
+        assert_eq!(
+            names.len(),
+            count,
+            "two targets of one name: --target would run both"
+        );
+    }
+
+    #[test]
+    fn every_file_with_a_target_is_one_that_is_built_and_every_seed_belongs_to_one() {
+        for target in targets(&top()).expect("found") {
+            let file = target
+                .folder
+                .join(format!("fuzz_targets/{}.rs", target.name));
+            assert!(file.is_file(), "{} is missing", file.display());
+        }
+        let names: Vec<String> = targets(&top())
+            .expect("found")
+            .into_iter()
+            .map(|target| target.name)
+            .collect();
+        let mut folders: Vec<PathBuf> = targets(&top())
+            .expect("found")
+            .into_iter()
+            .map(|target| target.folder)
+            .collect();
+        folders.dedup();
+        for folder in folders {
+            for part in ["fuzz_targets", "seeds", "dicts"] {
+                let Ok(entries) = std::fs::read_dir(folder.join(part)) else {
+                    continue;
+                };
+                for entry in entries.flatten() {
+                    let path = entry.path();
+                    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                    assert!(
+                        names.iter().any(|name| *name == stem),
+                        "{} belongs to no target",
+                        path.display()
+                    );
+                }
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! the device may ask for the status; only root, the agent's own user and the configured group may change anything.
 
 pub mod client;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod join;
 pub mod rights;
 pub mod server;

@@ -288,7 +288,7 @@ async fn attend(stream: UnixStream, context: Context, places: Places) {
     }
 }
 
-fn read(line: &[u8]) -> Result<Request, Failure> {
+pub(super) fn read(line: &[u8]) -> Result<Request, Failure> {
     serde_json::from_slice(line).map_err(|error| {
         Failure::new(
             ErrorCode::Usage,

@@ -30,7 +30,7 @@ pub(super) struct Lease {
 
 /// How a kind of client writes its leases.
 #[derive(Clone, Copy, Debug)]
-enum Form {
+pub(super) enum Form {
     /// `OPTION_224=HEX`: systemd-networkd, and what NetworkManager took over from it.
     Assignments,
     /// `lease { option unknown-224 …; }`: dhclient.
@@ -107,7 +107,7 @@ fn newest(directory: &Path, ending: &str) -> Vec<PathBuf> {
     files.into_iter().map(|(_, path)| path).collect()
 }
 
-fn value(form: Form, bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn value(form: Form, bytes: &[u8]) -> Option<Vec<u8>> {
     match form {
         Form::Assignments => assignment(bytes),
         Form::Blocks => block(bytes),
@@ -191,7 +191,7 @@ fn from_hex(text: &str, between: Option<char>) -> Option<Vec<u8>> {
 }
 
 /// The server that the option's value names: `HOST` or `HOST:PORT`.
-fn server(value: &[u8]) -> Result<HostPort, String> {
+pub(super) fn server(value: &[u8]) -> Result<HostPort, String> {
     let shown = printable(&String::from_utf8_lossy(value), 80);
     let text = std::str::from_utf8(value).map_err(|_| format!("“{shown}” is no text"))?;
     // Some servers end the text as C does.

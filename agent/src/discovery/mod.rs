@@ -3,6 +3,8 @@
 
 mod dhcp;
 mod dns;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod resolver;
 mod txt;
 

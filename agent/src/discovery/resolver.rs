@@ -150,7 +150,13 @@ impl Resolver {
         }
     }
 
-    fn parse(text: &str) -> Self {
+    /// How many servers it asks, and in how many domains it searches.
+    #[cfg(fuzzing)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.servers.len(), self.search.len())
+    }
+
+    pub(super) fn parse(text: &str) -> Self {
         let mut servers = Vec::new();
         let mut search: Vec<String> = Vec::new();
         for line in text.lines() {

@@ -5,6 +5,8 @@
 //! The service manager starts `umbra-agent hands` when a wish lies there (`umbra-hands.path`); without one it may stay running
 //! (`--stay`). A wish is answered by a file of the same name in a folder that only root can write.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod outcome;
 mod serve;
 

@@ -315,14 +315,18 @@ impl Machine {
     fn wait(&mut self, trouble: Trouble, until: Moment, out: &mut Vec<Output>) {
         out.push(Output::Close);
         self.forget_questions(out);
-        if let State::Online(Online {
-            leaving: Some(_), ..
-        }) = self.state
+        self.forget_leaving(&trouble, out);
+        self.state = State::Waiting { until };
+        out.push(Output::Status(LinkStatus::Waiting { trouble, until }));
+    }
+
+    /// Whoever waits for the server's word about leaving is not left waiting.
+    fn forget_leaving(&mut self, trouble: &Trouble, out: &mut Vec<Output>) {
+        if let State::Online(online) = &mut self.state
+            && online.leaving.take().is_some()
         {
             out.push(Output::Left(Err(trouble.clone())));
         }
-        self.state = State::Waiting { until };
-        out.push(Output::Status(LinkStatus::Waiting { trouble, until }));
     }
 
     fn forget_questions(&mut self, out: &mut Vec<Output>) {
@@ -452,11 +456,7 @@ impl Machine {
                 return;
             }
             FromServer::Left(_) => {
-                out.push(Output::Left(Ok(())));
-                out.push(Output::Close);
-                self.forget_questions(out);
-                self.state = State::Offline;
-                out.push(Output::Status(LinkStatus::Offline));
+                self.left(now, out);
                 return;
             }
             FromServer::Refusal(refusal) => {
@@ -482,6 +482,25 @@ impl Machine {
             }
         };
         out.push(Output::Deliver(Box::new(delivery)));
+    }
+
+    /// The server has removed the device. Where nobody waits for that, be it unasked or too late, the device still belongs to it, and
+    /// an end of the link for good would be one that nobody has decided.
+    fn left(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if let State::Online(Online {
+            leaving: Some(_), ..
+        }) = self.state
+        {
+            out.push(Output::Left(Ok(())));
+            out.push(Output::Close);
+            self.forget_questions(out);
+            self.state = State::Offline;
+            out.push(Output::Status(LinkStatus::Offline));
+            return;
+        }
+        let sentence =
+            "The server says that it has removed this device, which nobody here is waiting for.";
+        self.lost(Trouble::lasting("left", sentence), now, out);
     }
 
     /// A refusal on a standing link answers one thing of ours; the link goes on, unless the server closes it now.
@@ -600,6 +619,7 @@ impl Machine {
                 }
                 out.push(Output::Close);
                 self.forget_questions(out);
+                self.forget_leaving(&Trouble::not_linked(), out);
                 if !matches!(self.state, State::Stopped) {
                     self.state = State::Offline;
                     out.push(Output::Status(LinkStatus::Offline));
@@ -798,6 +818,7 @@ impl Machine {
         }
         out.push(Output::Close);
         self.forget_questions(out);
+        self.forget_leaving(&Trouble::not_linked(), out);
         self.state = State::Stopped;
         out.push(Output::Status(LinkStatus::Offline));
         out.push(Output::Stopped);

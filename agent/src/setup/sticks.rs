@@ -143,6 +143,15 @@ fn unescaped(text: &str) -> String {
     plain
 }
 
+/// What fuzz targets reach of what is private here. It exists only while fuzzing.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// The mount points of removable media in the kernel's list.
+    pub fn media(list: &str) -> Vec<std::path::PathBuf> {
+        super::media(list)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use umbra_protocol::Fingerprint;

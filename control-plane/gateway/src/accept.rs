@@ -192,3 +192,21 @@ pub async fn metrics(gateway: Arc<Gateway>, listener: TcpListener, mut signals: 
         });
     }
 }
+
+/// What fuzz targets reach of what is private here. It exists only while fuzzing.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// Reads one request from a stream and answers it, as behind TLS.
+    pub async fn request<IO>(
+        gateway: &Arc<Gateway>,
+        stream: IO,
+        from: IpAddr,
+        trusted: Arc<[Network]>,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        super::request(gateway, stream, from, trusted).await;
+    }
+}

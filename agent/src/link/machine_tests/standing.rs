@@ -244,3 +244,37 @@ fn how_far_a_command_is_is_told_only_to_servers_that_ask_for_it() {
     sim.feed(Input::Closed(broken()));
     assert!(sim.feed(progress()).is_empty(), "nobody is there");
 }
+
+#[test]
+fn a_server_that_removes_the_device_unasked_or_too_late_does_not_end_the_link_for_good() {
+    let unasked = Sim::online();
+    let mut too_late = Sim::online();
+    too_late.feed(Input::Leave);
+    too_late.now += LEAVE_DEADLINE;
+    too_late.feed(Input::Tick);
+    for mut sim in [unasked, too_late] {
+        sim.frame(umbra_protocol::message::Left {});
+        assert!(sim.closes() && !sim.out.contains(&Output::Left(Ok(()))));
+        assert_eq!(
+            sim.trouble().map(|trouble| trouble.code.as_str()),
+            Some("left")
+        );
+        assert!(sim.sleep() >= SLOW_RETRY);
+        assert!(sim.connects(), "it never comes back");
+    }
+}
+
+#[test]
+fn whoever_wants_to_leave_hears_of_it_when_the_link_is_switched_off_or_the_agent_ends() {
+    let off = Input::Settings(LinkSettings {
+        allowed: false,
+        ..SETTINGS
+    });
+    for end in [off, Input::Shutdown] {
+        let mut sim = Sim::online();
+        sim.feed(Input::Leave);
+        sim.feed(end);
+        let left = |output: &&Output| matches!(output, Output::Left(Err(_)));
+        assert_eq!(sim.out.iter().filter(left).count(), 1, "{:?}", sim.out);
+    }
+}

@@ -478,6 +478,17 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
+/// What fuzz targets reach of what is private here. It exists only while fuzzing.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{Answer, Problem};
+
+    /// What a person is told of an answer that is no success.
+    pub fn problem(answer: &Answer) -> Problem {
+        super::problem(answer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

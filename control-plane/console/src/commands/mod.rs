@@ -4,6 +4,8 @@
 mod accounts;
 mod audit;
 mod devices;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateways;
 mod input;
 mod keys;

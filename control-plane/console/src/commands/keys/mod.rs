@@ -2,6 +2,8 @@
 //! to find and trust its server. The text of a key is never in an argument list.
 
 mod export;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod mail;
 mod page;
 mod pouch;

@@ -362,3 +362,23 @@ fn broken(step: &str, source: std::io::Error) -> MailError {
         source,
     }
 }
+
+/// What fuzz targets reach of what is private here. It exists only while fuzzing.
+#[cfg(fuzzing)]
+pub(super) mod fuzzing {
+    use super::*;
+
+    /// The whole conversation, as inside of TLS.
+    pub(in super::super) async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+        stream: S,
+        patience: Duration,
+        (user, password): (&str, &Secret),
+        (from, to, mail): (&Address, &[Address], &str),
+    ) -> Result<(), MailError> {
+        let mut talk = Talk::new(stream, patience);
+        talk.expect(220, "the greeting").await?;
+        let offers = talk.hello().await?;
+        log_in(&mut talk, &offers, user, password).await?;
+        hand_in(&mut talk, from, to, mail).await
+    }
+}
