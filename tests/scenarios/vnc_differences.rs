@@ -23,6 +23,8 @@ const HEIGHT: u16 = 120;
 const SIZES: i32 = -308;
 /// How long a server that has lost its place is waited for. It costs the time of a run and decides nothing: who answers is in step.
 const LOST: Duration = Duration::from_secs(4);
+/// How often a picture is asked for again meanwhile.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Messages that viewers send, in the order of their types, each complete.
 fn sent_by_viewers() -> Vec<(&'static str, Vec<u8>)> {
@@ -174,18 +176,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Viewer<S> {
         words.extend([2, 0, 0, 2]);
         words.extend(RAW.to_be_bytes());
         words.extend(SIZES.to_be_bytes());
-        words.extend([3, 0, 0, 0, 0, 0]);
-        words.extend(self.width.to_be_bytes());
-        words.extend(self.height.to_be_bytes());
+        let mut request = vec![3, 0, 0, 0, 0, 0];
+        request.extend(self.width.to_be_bytes());
+        request.extend(self.height.to_be_bytes());
+        words.extend(&request);
+        // What has changed: an answer to the first request may tell sizes, and hold no picture.
+        request[1] = 1;
         let picture = usize::from(self.width) * usize::from(self.height) * 4;
         let whole = async {
             self.stream.write_all(&words).await.ok()?;
             let mut seen = 0;
             let mut part = vec![0; 64 * 1024];
             while seen < picture {
-                match self.stream.read(&mut part).await {
-                    Ok(0) | Err(_) => return None,
-                    Ok(count) => seen += count,
+                match timeout(AGAIN, self.stream.read(&mut part)).await {
+                    Ok(Ok(0) | Err(_)) => return None,
+                    Ok(Ok(count)) => seen += count,
+                    Err(_) if seen > 0 => self.stream.write_all(&request).await.ok()?,
+                    Err(_) => {}
                 }
             }
             Some(())
