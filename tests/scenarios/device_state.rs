@@ -70,6 +70,8 @@ pub(crate) async fn agent_under(
     let mut command = Command::new(program);
     command.args(before).args(product_words("umbra-agent")?);
     command.arg("--root").arg(root).args(arguments);
+    // Folders with libraries that only the tests have: each would be searched, and each look counts as a step of the agent.
+    command.env_remove("LD_LIBRARY_PATH");
     let output = run(scratch, program, &mut command, input.as_bytes(), PATIENCE).await?;
     Ok(output)
 }
