@@ -256,8 +256,12 @@ fn of_last_words(path: &Path, target: Target, root: &Path) -> anyhow::Result<Fin
     let mut said = child.stderr.take().context("its stderr is not a pipe")?;
     // Its first words: from then on it listens to signals.
     let mut first = [0; 1];
-    said.read_exact(&mut first)
-        .context("it ends without a word")?;
+    if said.read_exact(&mut first).is_err() {
+        // Its stderr is closed: it has ended, or ends with this.
+        let _ = child.kill();
+        child.wait()?;
+        return Ok(Finding::new("last words", false, "it ends without a word"));
+    }
     let id = child.id().to_string();
     let sent = succeeds(Command::new("kill").args(["-ILL", &id]));
     // Read on until it ends, which the limit below holds it to.
@@ -416,6 +420,7 @@ mod tests {
             "list of crates",
             "--help",
             "identity",
+            "last words",
         ] {
             anyhow::ensure!(found.contains(&what), "{what} was not found: {found:?}");
         }
