@@ -49,7 +49,7 @@ impl Herd {
         wish: &Wish,
         scratch: &Scratch,
         name: &'static str,
-        count: u32,
+        (first, count): (u32, u32),
         address: SocketAddr,
         server: &Server<'_>,
         console: &Console<'_>,
@@ -67,7 +67,7 @@ impl Herd {
         command
             .arg(scratch.folder(name)?)
             .args([
-                &count.to_string(),
+                &format!("{first}+{count}"),
                 &address.to_string(),
                 server.fingerprint(),
             ])
@@ -122,10 +122,19 @@ pub(super) async fn gateway(
     let address = gateway.external();
     let half_of_all = f64::from(half);
     say(&format!("    {half} devices are taken on"));
-    let mut first = Herd::start(wish, scratch, "h1", half, address, &server, &console).await?;
+    let mut first = Herd::start(wish, scratch, "h1", (0, half), address, &server, &console).await?;
     say("    as many again");
     let (with_half, before) = (family.resident_kib(), family.cpu_of_all());
-    let mut second = Herd::start(wish, scratch, "h2", half, address, &server, &console).await?;
+    let mut second = Herd::start(
+        wish,
+        scratch,
+        "h2",
+        (half, half),
+        address,
+        &server,
+        &console,
+    )
+    .await?;
     let many = 2.0 * half_of_all;
     let grown = family.resident_kib().saturating_sub(with_half) as f64;
     section.note(&DEVICES, OURS, many);
@@ -159,7 +168,7 @@ pub(super) async fn server(
     let before = family.cpu_of_all();
     say(&format!("    {count} devices are taken on"));
     let address = server.address_for_devices();
-    let mut herd = Herd::start(wish, scratch, "h", count, address, &server, &console).await?;
+    let mut herd = Herd::start(wish, scratch, "h", (0, count), address, &server, &console).await?;
     let many = f64::from(count);
     section.note(&DEVICES, OURS, many);
     section.note(&ENROLMENTS, OURS, many / herd.enrolled);

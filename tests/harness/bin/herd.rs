@@ -18,7 +18,7 @@ use umbra_agent::run::{Config, run_with};
 use umbra_agent::status::{Board, Stage};
 use umbra_protocol::secret::Secret;
 
-const USAGE: &str = "herd FOLDER DEVICES ADDRESS FINGERPRINT KEY-FILE";
+const USAGE: &str = "herd FOLDER [FIRST+]DEVICES ADDRESS FINGERPRINT KEY-FILE";
 /// How many are taken on at the same time.
 const AT_ONCE: usize = 8;
 /// Longer than this, no device may take for a step.
@@ -108,11 +108,15 @@ async fn main() -> anyhow::Result<()> {
     let [folder, devices, address, fingerprint, key_file] = arguments.as_slice() else {
         bail!(USAGE);
     };
-    let devices: usize = devices.parse()?;
+    // Two herds at one server must not have the same machines.
+    let (first, devices): (usize, usize) = match devices.split_once('+') {
+        Some((first, count)) => (first.parse()?, count.parse()?),
+        None => (0, devices.parse()?),
+    };
     let key = std::fs::read_to_string(key_file)?;
     let (online, mut counted) = watch::channel(0);
     let mut members = Vec::new();
-    for number in 0..devices {
+    for number in first..first + devices {
         let root = Path::new(folder).join(number.to_string());
         members.push(Arc::new(Member::start(&root, number, online.clone())?));
     }
