@@ -35,7 +35,7 @@ const TICKET_CPU: Quantity = less("CPU per ticket", "ms");
 const ABOUT_GATEWAY: &str = "Devices with nothing but their link through one `umbra-gateway`, which is killed and started again once all are there. \
 They come in two halves; memory is what the gateway grew by with the second, resident, so that what it needs once for any number is not in it.";
 const ABOUT_SERVER: &str = "The same devices with a direct link to one `umbra-server`, which is killed and started again; and tickets for sessions \
-with one of them, as a console asks for them.";
+with them, as a console asks for them.";
 
 /// The program with the devices.
 struct Herd {
@@ -188,12 +188,13 @@ pub(super) async fn server(
     section.note(&EACH, OURS, each);
     section.note(&HELD, OURS, 1e9 / 1024.0 / each);
     let devices = console.tell(&["devices"], "").await?;
-    let id = first_id(&devices).with_context(|| devices.to_string())?;
+    // One device takes only so many offers a minute.
+    let ids = ids(&devices).with_context(|| devices.to_string())?;
     let tickets = wish.pick(50, 500);
     say(&format!("    {tickets} tickets"));
     let (start, before) = (Instant::now(), family.cpu_of_all());
-    for _ in 0..tickets {
-        console.offer(&server, &id, false).await?;
+    for (_, id) in (0..tickets).zip(ids.iter().cycle()) {
+        console.offer(&server, id, false).await?;
     }
     let tickets = f64::from(tickets);
     section.note(&TICKETS, OURS, tickets / start.elapsed().as_secs_f64());
@@ -203,8 +204,13 @@ pub(super) async fn server(
     Ok(section.finished())
 }
 
-/// The ID of the first of a list of devices: they all have the same name.
-fn first_id(devices: &serde_json::Value) -> Option<String> {
-    let first = devices.get(0).or_else(|| devices.pointer("/devices/0"))?;
-    Some(first.get("id")?.as_str()?.to_owned())
+/// The IDs of a list of devices: they all have the same name.
+fn ids(devices: &serde_json::Value) -> Option<Vec<String>> {
+    let list = devices
+        .as_array()
+        .or_else(|| devices.get("devices")?.as_array())?;
+    let ids = list
+        .iter()
+        .map(|one| Some(one.get("id")?.as_str()?.to_owned()));
+    ids.collect()
 }

@@ -49,7 +49,7 @@ fn say(line: &str) {
 
 fn measured() -> anyhow::Result<()> {
     let order = parse(std::env::args().skip(1))?;
-    let report = tokio::runtime::Runtime::new()?.block_on(run(&order.wish, say))?;
+    let (report, wrong) = tokio::runtime::Runtime::new()?.block_on(run(&order.wish, say))?;
     let table = report.markdown();
     say(&format!("\n{table}"));
     if let Some(path) = &order.json {
@@ -59,6 +59,9 @@ fn measured() -> anyhow::Result<()> {
     }
     if let Some(path) = &order.markdown {
         std::fs::write(path, table).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
     }
     Ok(())
 }
