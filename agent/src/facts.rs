@@ -1,6 +1,6 @@
 //! What the device tells a server about itself. All of it is the device's word; none of it is identity.
 
-use umbra_protocol::hello::{DeviceFacts, Hello, Intent};
+use umbra_protocol::hello::{DeviceFacts, Hello, Intent, feature};
 use umbra_protocol::limits;
 
 use crate::identity::DeviceIdentity;
@@ -39,7 +39,7 @@ pub fn of_device(
 pub fn hello(device: DeviceFacts, intent: Intent, settings_revision: u64) -> Hello {
     Hello {
         versions: umbra_protocol::version::SUPPORTED.to_vec(),
-        features: Vec::new(),
+        features: vec![feature::SERVER_HEARTBEATS.to_owned()],
         intent,
         device,
         settings_revision,

@@ -3,6 +3,7 @@
 
 mod life;
 mod look;
+mod pulse;
 mod service;
 mod world;
 
@@ -33,6 +34,7 @@ use crate::registry::Registry;
 use crate::session::records::{Records, RecordsError};
 use crate::session::{Sessions, listener};
 use crate::status::{Board, Stage};
+use pulse::Pulse;
 use umbra_protocol::RunId;
 use world::Agent;
 
@@ -116,8 +118,18 @@ pub async fn run_with(
         context,
         until(stopped.clone()),
     ));
-    let service = crate::task::start(service::tell(board.clone(), until(stopped.clone())));
-    let looking = crate::task::start(look::look(config.clone(), registry.clone(), board.clone()));
+    let pulse = Pulse::default();
+    let service = crate::task::start(service::tell(
+        board.clone(),
+        pulse.clone(),
+        until(stopped.clone()),
+    ));
+    let looking = crate::task::start(look::look(
+        config.clone(),
+        registry.clone(),
+        board.clone(),
+        pulse.clone(),
+    ));
 
     let identity = tokio::select! {
         () = &mut shutdown => None,
@@ -128,7 +140,7 @@ pub async fn run_with(
         directories(&config.paths, &board);
         registry.reload();
         board.update(|status| status.identity = Some(identity.facts()));
-        let mut agent = Agent::new(config, os, board.clone(), registry, identity);
+        let mut agent = Agent::new(config, os, board.clone(), registry, identity, pulse);
         let port = crate::task::start(listener::run(agent.sessions.clone()));
         agent.live(&mut actions, shutdown.as_mut()).await;
         board.update(|status| status.go(Stage::Stopping));
@@ -233,6 +245,7 @@ impl Agent {
         board: Board,
         registry: Registry,
         identity: DeviceIdentity,
+        pulse: Pulse,
     ) -> Self {
         let records = Records::load(&config.paths, config.files.clone())
             .or_else(|error| {
@@ -278,6 +291,7 @@ impl Agent {
             identity: Arc::new(identity),
             sessions,
             commands,
+            pulse,
             this_run: this_run(),
         };
         agent.trust(Vec::new());

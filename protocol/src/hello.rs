@@ -8,6 +8,9 @@ use crate::ids::{RunId, UnitId};
 pub mod feature {
     /// The server wants to hear how far a command is.
     pub const COMMAND_PROGRESS: &str = "command_progress";
+    /// Of a device: it answers the server's heartbeats. Of a server that was told so: it sends them, so that the device only wakes up
+    /// to answer and sends none of its own.
+    pub const SERVER_HEARTBEATS: &str = "server_heartbeats";
 }
 
 /// What a device wants of this connection.
@@ -95,7 +98,7 @@ pub struct Welcome {
     /// Optional abilities of the server by name.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Seconds between the device's heartbeats; the device clamps it to its own bounds.
+    /// Seconds between two heartbeats, whoever sends them; the device clamps it to its own bounds.
     pub heartbeat_seconds: u32,
     /// The server's clock, seconds since 1970. Information, not authority.
     pub server_time: i64,

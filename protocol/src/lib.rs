@@ -12,7 +12,7 @@
 //!   enrol {key id, proof, facts} ───────►
 //!                                         ◄── enrolled {proof, roots, ticket keys, connectors}
 //!                           intent link:  ◄── welcome {heartbeat, roots, ticket keys}
-//!   ping / settings_applied / …  ◄─────────►  settings / command / session_request / …
+//!   pong / settings_applied / …  ◄─────────►  ping / settings / command / …
 //! ```
 //!
 //! Either side may answer anything with `refusal`, whose code is stable and says whether to retry, to ask a person, or

@@ -5,9 +5,18 @@ use serde::{Deserialize, Serialize};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{CommandId, DeviceId};
 
-/// A heartbeat or its echo; the number is echoed.
+/// A heartbeat of the device or its echo; the number is echoed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
+    /// Counts up on each link.
+    pub number: u64,
+}
+
+/// A heartbeat of the server or its echo, with devices that have [`feature::SERVER_HEARTBEATS`] only; the number is echoed.
+///
+/// [`feature::SERVER_HEARTBEATS`]: crate::hello::feature::SERVER_HEARTBEATS
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerBeat {
     /// Counts up on each link.
     pub number: u64,
 }

@@ -7,7 +7,7 @@ use crate::command::{Action, Command, CommandProgress, CommandResult};
 use crate::enrolment::{Challenge, Connector, Enrol, Enrolled};
 use crate::hello::{Hello, TrustAnchors, Welcome};
 use crate::limits;
-use crate::link::{Beat, CertificateFiled, CertificateProposed, Goodbye, ResultFiled};
+use crate::link::{Beat, CertificateFiled, CertificateProposed, Goodbye, ResultFiled, ServerBeat};
 use crate::refusal::Refusal;
 use crate::session::{
     CallerRefused, Presented, RecordFiled, SessionEnd, SessionRecord, SessionRequest,
@@ -68,6 +68,8 @@ message_set! {
         Enrol(Enrol) = "enrol",
         /// A heartbeat.
         Ping(Beat) = "ping",
+        /// The echo of a heartbeat of the server.
+        Pong(ServerBeat) = "pong",
         /// Settings were taken over.
         SettingsApplied(SettingsApplied) = "settings_applied",
         /// A command runs.
@@ -104,6 +106,8 @@ message_set! {
         Welcome(Welcome) = "welcome",
         /// The echo of a heartbeat.
         Pong(Beat) = "pong",
+        /// A heartbeat of the server.
+        Ping(ServerBeat) = "ping",
         /// Parameters that the server decides.
         Settings(Settings) = "settings",
         /// A command.
@@ -153,6 +157,7 @@ pub(crate) use small;
 
 small!(
     Beat,
+    ServerBeat,
     SessionStarted,
     RecordFiled,
     ResultFiled,

@@ -22,6 +22,7 @@ mod old_kernel;
 mod onboarding;
 mod posture;
 mod promises;
+mod quiet;
 mod secrets;
 mod server;
 mod server_disk;

@@ -15,8 +15,8 @@ use umbra_agent::link::machine::{Machine, SLOW_RETRY};
 use umbra_agent::link::trouble::Trouble;
 use umbra_protocol::codec::DecodeError;
 use umbra_protocol::command::CommandProgress;
-use umbra_protocol::hello::{DeviceFacts, Hello, Intent, TrustAnchors, Welcome};
-use umbra_protocol::link::{Beat, Goodbye};
+use umbra_protocol::hello::{DeviceFacts, Hello, Intent, TrustAnchors, Welcome, feature};
+use umbra_protocol::link::{Beat, Goodbye, ServerBeat};
 use umbra_protocol::message::Left;
 use umbra_protocol::session::{Presented, SessionVerdict, Verdict};
 use umbra_protocol::{CommandId, FromDevice, FromServer, Refusal, RefusalCode, Remedy, Secret, limits};
@@ -38,7 +38,7 @@ enum Step {
     Start,
     Connected,
     ConnectFailed(Why),
-    Welcome { version: u8, heartbeat: u8, progress: bool },
+    Welcome { version: u8, heartbeat: u8, features: u8 },
     Refused(u8, Option<u32>),
     Goodbye(Option<u32>),
     Pong,
@@ -58,6 +58,7 @@ enum Step {
     Stays(u8, Option<u8>),
     Probed(u8, Option<Why>),
     Shutdown,
+    Ping(u64),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -91,6 +92,11 @@ struct Driver {
     next_question: u64,
     leaving: bool,
     stopped: bool,
+    /// The server sends heartbeats; the one that has no echo yet.
+    server_asks: bool,
+    heard: Option<u64>,
+    /// Time passes, and nothing else.
+    ticking: bool,
     /// When the last attempt began, and from when the next one may, if nobody asks for an earlier one.
     last_attempt: Option<Moment>,
     not_before: Moment,
@@ -116,7 +122,14 @@ impl Driver {
                 self.open = true;
                 self.last_attempt = Some(self.now);
             }
-            Output::Send(_) => assert!(self.open && self.connected, "said to nobody"),
+            Output::Send(message) => {
+                assert!(self.open && self.connected, "said to nobody");
+                match *message {
+                    FromDevice::Pong(beat) => assert_eq!(self.heard.take(), Some(beat.number), "an echo of nothing"),
+                    FromDevice::Ping(_) => assert!(!self.server_asks || !self.ticking, "it asks although the server does"),
+                    _ => {}
+                }
+            }
             Output::Close => (self.open, self.connected) = (false, false),
             Output::Answer { question, answer } => {
                 assert!(self.asked.remove(&question), "an answer that nobody waits for: {answer:?}");
@@ -156,7 +169,9 @@ impl Driver {
             }
             ticks_now += 1;
             assert!(ticks_now <= 2 * self.ways + 6, "it runs hot at {:?}", self.now);
+            self.ticking = true;
             self.feed(Input::Tick);
+            self.ticking = false;
         }
         self.now = self.now.max(until);
     }
@@ -199,7 +214,10 @@ impl Driver {
                 self.feed(Input::ConnectFailed(trouble(why)));
             }
             Step::ConnectFailed(_) => {}
-            Step::Welcome { version, heartbeat, progress } => self.frame(welcome(*version % 3, *heartbeat, *progress)),
+            Step::Welcome { version, heartbeat, features } => {
+                self.server_asks = features & 2 != 0;
+                self.frame(welcome(*version % 3, *heartbeat, *features));
+            }
             Step::Refused(code, after) => {
                 let code = RefusalCode::ALL[usize::from(*code) % RefusalCode::ALL.len()];
                 let mut refusal = Refusal::new(code, "No.");
@@ -208,6 +226,13 @@ impl Driver {
             }
             Step::Goodbye(after) => self.frame(Goodbye { sentence: "Bye.".into(), retry_after_seconds: *after }),
             Step::Pong => self.frame(Beat { number: 1 }),
+            Step::Ping(number) => {
+                self.heard = Some(*number);
+                let online = self.machine.is_online();
+                self.frame(ServerBeat { number: *number });
+                assert!(!online || self.heard.is_none(), "a heartbeat without its echo");
+                self.heard = None;
+            }
             Step::Verdict(which) => {
                 let verdict = Verdict::Refused(Refusal::new(RefusalCode::TicketInvalid, "No."));
                 self.frame(SessionVerdict { question: u64::from(*which), verdict });
@@ -322,11 +347,12 @@ fn hello() -> Hello {
     }
 }
 
-fn welcome(version: u8, heartbeat: u8, progress: bool) -> Welcome {
-    let name = umbra_protocol::hello::feature::COMMAND_PROGRESS.to_owned();
+fn welcome(version: u8, heartbeat: u8, features: u8) -> Welcome {
+    let known = [feature::COMMAND_PROGRESS, feature::SERVER_HEARTBEATS];
+    let told = known.iter().enumerate().filter(|(bit, _)| features & (1 << bit) != 0);
     Welcome {
         version: version.into(),
-        features: progress.then_some(name).into_iter().collect(),
+        features: told.map(|(_, name)| (*name).to_owned()).collect(),
         heartbeat_seconds: heartbeat.into(),
         server_time: 0,
         device_name: "Till".into(),
@@ -351,6 +377,9 @@ fuzz_target!(|run: Run| {
         next_question: 0,
         leaving: false,
         stopped: false,
+        server_asks: false,
+        heard: None,
+        ticking: false,
         last_attempt: None,
         not_before: Duration::ZERO,
     };
@@ -368,7 +397,7 @@ fuzz_target!(|run: Run| {
         if driver.open && !driver.connected {
             driver.step(&Step::Connected);
         } else if driver.connected {
-            driver.step(&Step::Welcome { version: 1, heartbeat: 40, progress: true });
+            driver.step(&Step::Welcome { version: 1, heartbeat: 40, features: 3 });
         } else {
             driver.step(&Step::ToTheDeadline);
         }

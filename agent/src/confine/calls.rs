@@ -110,6 +110,8 @@ const RUNNING: &[libc::c_long] = &[
     libc::SYS_sigaltstack,
     libc::SYS_sysinfo,
     libc::SYS_tgkill,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
     libc::SYS_tkill,
     libc::SYS_uname,
 ];

@@ -146,6 +146,7 @@ fn unexpected(frame: FromServer, expected: &str) -> ConversationError {
         | FromServer::Enrolled(_)
         | FromServer::Welcome(_)
         | FromServer::Pong(_)
+        | FromServer::Ping(_)
         | FromServer::Settings(_)
         | FromServer::Command(_)
         | FromServer::ResultFiled(_)

@@ -18,15 +18,19 @@ use umbra_protocol::hello::{DeviceFacts, Hello, Welcome};
 use umbra_protocol::session::Presented;
 use umbra_protocol::{DecodeError, FromDevice, FromServer, decode, encode};
 
+use super::alarm::{Alarm, moment};
 use super::approach::{Approach, Stream, names_of};
 use super::backoff::Backoff;
 use super::events::{Answer, Delivery, Input, LinkSettings, LinkStatus, Moment, Output};
 use super::machine::{Machine, SHORTEST_WAIT};
+use super::moves::Moves;
 use super::trouble::Trouble;
 use super::way::{Way, Ways};
 
-/// The longest sleep: timers stand still while the device is suspended, so the machine is asked again soon after it wakes.
-const NAP: Duration = Duration::from_secs(10);
+/// How often it is looked, at most, whether the device is still what it said of itself and its ways are the same; without a link, at least.
+const LOOK: Duration = Duration::from_secs(10);
+/// Addresses change together: a device that has just got one may be about to get another.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long one message may take on its way into the connection.
 const SEND_DEADLINE: Duration = Duration::from_secs(20);
 /// How long the farewell may take.
@@ -57,6 +61,8 @@ pub trait World: Send {
     fn status(&mut self, status: LinkStatus, way: Option<&Way>);
     /// What people may see of each way: those that are allowed, and why some did not work last.
     fn ways_seen(&mut self, ways: Vec<(Way, Option<Trouble>)>);
+    /// The device is awake, for a heartbeat mostly: what is to be done now and then may as well be done now.
+    fn awake(&self) {}
 }
 
 /// What a link stands on.
@@ -217,6 +223,12 @@ pub struct Link<W> {
     next_question: u64,
     leaving: Vec<oneshot::Sender<Result<(), Trouble>>>,
     said: Option<DeviceFacts>,
+    alarm: Alarm,
+    moves: Moves,
+    /// When it was looked last.
+    looked: Moment,
+    /// An address has changed: when to look.
+    look_due: Option<Moment>,
 }
 
 /// Makes a link and the handle to it.
@@ -243,6 +255,10 @@ pub fn link<W: World>(world: W, settings: LinkSettings, seed: u64) -> (Link<W>, 
         next_question: 1,
         leaving: Vec::new(),
         said: None,
+        alarm: Alarm::new(),
+        moves: Moves::new(),
+        looked: moment(),
+        look_due: None,
     };
     link.look_at_ways();
     (link, LinkHandle { requests: sender })
@@ -255,6 +271,7 @@ enum Event {
     Probed(Result<Vec<String>, Trouble>),
     Read(Result<Option<Vec<u8>>, FrameError>),
     Written(Result<(), FrameError>),
+    Moved,
     Slept,
 }
 
@@ -269,11 +286,13 @@ impl<W: World> Link<W> {
                 // Before the next attempt, which might go a way that is closed now.
                 self.look_at_ways();
             }
-            let look = matches!(event, Event::Slept | Event::Request(Some(Request::Hasten)));
+            let look = self.shall_look(&event);
             self.take(event);
             if look {
+                (self.looked, self.look_due) = (moment(), None);
                 self.look_at_ways();
                 self.speak_up();
+                self.world.awake();
             }
             if stop {
                 break;
@@ -287,10 +306,14 @@ impl<W: World> Link<W> {
     }
 
     async fn next_event(&mut self) -> Event {
-        let nap = self
-            .machine
-            .next_deadline()
-            .map_or(NAP, |deadline| deadline.saturating_sub(moment()).min(NAP));
+        let look = (!self.machine.is_online()).then(|| moment() + LOOK);
+        let due = [self.machine.next_deadline(), self.look_due, look];
+        let alarm = async {
+            match due.into_iter().flatten().min() {
+                Some(due) => self.alarm.at(due).await,
+                None => std::future::pending().await,
+            }
+        };
         let limit = self.machine.frame_limit();
         let attempt = async {
             match &mut self.attempt {
@@ -321,7 +344,24 @@ impl<W: World> Link<W> {
             result = attempt => Event::Attempted(result.map(Box::new)),
             event = conversation => event,
             result = probe => Event::Probed(result),
-            () = tokio::time::sleep(nap) => Event::Slept,
+            () = self.moves.next() => Event::Moved,
+            () = alarm => Event::Slept,
+        }
+    }
+
+    /// Whether to look, after this, if the device is still what it said of itself.
+    fn shall_look(&mut self, event: &Event) -> bool {
+        let now = moment();
+        match event {
+            Event::Slept | Event::Request(Some(Request::Hasten)) => true,
+            // A device that is awake anyway looks; one that nobody talks to is left asleep.
+            Event::Read(_) => now >= self.looked + LOOK,
+            Event::Moved => {
+                self.look_due
+                    .get_or_insert((now + SETTLE).max(self.looked + LOOK));
+                false
+            }
+            Event::Request(_) | Event::Attempted(_) | Event::Probed(_) | Event::Written(_) => false,
         }
     }
 
@@ -382,6 +422,7 @@ impl<W: World> Link<W> {
                 self.connection = None;
                 self.step(Input::Closed(trouble));
             }
+            Event::Moved => {}
             Event::Slept => self.step(Input::Tick),
         }
     }
@@ -690,11 +731,4 @@ fn log(status: &LinkStatus, way: Option<&Way>) {
             );
         }
     }
-}
-
-/// Now, as the machine counts: since the machine came up, time asleep included.
-fn moment() -> Moment {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-        .map(Duration::from)
-        .unwrap_or_default()
 }

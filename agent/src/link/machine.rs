@@ -57,7 +57,8 @@ enum State {
 #[derive(Debug)]
 struct Online {
     heartbeat: Duration,
-    next_ping: Moment,
+    /// When to ask whether the server is still there, unless it asks the device.
+    next_ping: Option<Moment>,
     silent_at: Moment,
     number: u64,
     leaving: Option<Moment>,
@@ -142,7 +143,7 @@ impl Machine {
             State::Connecting { deadline } | State::Greeting { deadline } => Some(*deadline),
             State::Waiting { until } => Some(*until),
             State::Online(online) => [
-                Some(online.next_ping),
+                online.next_ping,
                 Some(online.silent_at),
                 online.leaving,
                 online.look,
@@ -363,6 +364,7 @@ impl Machine {
             other @ (FromServer::Challenge(_)
             | FromServer::Enrolled(_)
             | FromServer::Pong(_)
+            | FromServer::Ping(_)
             | FromServer::Settings(_)
             | FromServer::Command(_)
             | FromServer::ResultFiled(_)
@@ -416,17 +418,14 @@ impl Machine {
             .clamp(limits::HEARTBEAT_MIN, limits::HEARTBEAT_MAX);
         self.state = State::Online(Online {
             heartbeat,
-            next_ping: now + heartbeat,
+            next_ping: (!told(&welcome, feature::SERVER_HEARTBEATS)).then_some(now + heartbeat),
             silent_at: now + heartbeat * limits::SILENCE_FACTOR,
             number: 0,
             leaving: None,
             refused: None,
             look,
             looking: false,
-            hears_progress: welcome
-                .features
-                .iter()
-                .any(|name| name == feature::COMMAND_PROGRESS),
+            hears_progress: told(&welcome, feature::COMMAND_PROGRESS),
         });
         let device_name = welcome.device_name.clone();
         out.push(Output::Status(LinkStatus::Online { device_name }));
@@ -436,6 +435,10 @@ impl Machine {
     fn online(&mut self, frame: FromServer, now: Moment, out: &mut Vec<Output>) {
         let delivery = match frame {
             FromServer::Pong(_) => return,
+            FromServer::Ping(beat) => {
+                out.push(Output::Send(Box::new(FromDevice::Pong(beat))));
+                return;
+            }
             FromServer::Settings(settings) => Delivery::Settings(settings),
             FromServer::Command(command) => Delivery::Command(command),
             FromServer::ResultFiled(filed) => Delivery::ResultFiled(filed.id),
@@ -784,7 +787,7 @@ impl Machine {
         match &mut self.state {
             State::Online(online) => {
                 online.number += 1;
-                online.next_ping = now + online.heartbeat;
+                online.next_ping = online.next_ping.map(|_| now + online.heartbeat);
                 online.silent_at = online.silent_at.min(now + PROBE);
                 if !online.looking {
                     online.look = look;
@@ -872,9 +875,9 @@ impl Machine {
                         "The server did not confirm in time that the device leaves.",
                     ))));
                 }
-                if online.next_ping <= now {
+                if online.next_ping.is_some_and(|due| due <= now) {
                     online.number += 1;
-                    online.next_ping = now + online.heartbeat;
+                    online.next_ping = Some(now + online.heartbeat);
                     let number = online.number;
                     out.push(Output::Send(Box::new(FromDevice::Ping(Beat { number }))));
                 }
@@ -890,6 +893,11 @@ impl Machine {
             | State::Stopped => {}
         }
     }
+}
+
+/// Whether the server has this ability.
+fn told(welcome: &Welcome, feature: &str) -> bool {
+    welcome.features.iter().any(|name| name == feature)
 }
 
 fn refuse(code: RefusalCode, sentence: impl Into<String>) -> Output {

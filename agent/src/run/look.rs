@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use super::Config;
+use super::pulse::Pulse;
 use crate::clock::Judgement;
 use crate::confine::Plan;
 use crate::paths::Paths;
@@ -22,11 +23,12 @@ use crate::status::Board;
 
 /// How often the agent looks while something is wrong, or where nobody tells it of changes: somebody waits for it.
 const OFTEN: Duration = Duration::from_secs(1);
-/// How often otherwise: for a clock that somebody sets, and for what is mounted over a folder.
+/// How often otherwise, at least: for a clock that somebody sets, and for what is mounted over a folder. With a link, the server's heartbeats
+/// come before.
 const SELDOM: Duration = Duration::from_secs(60);
 
 /// Looks until the agent ends.
-pub(super) async fn look(config: Config, registry: Registry, board: Board) {
+pub(super) async fn look(config: Config, registry: Registry, board: Board, pulse: Pulse) {
     let changes = Changes::new().ok();
     loop {
         // Before the files are read: what changes from now on is told.
@@ -35,12 +37,19 @@ pub(super) async fn look(config: Config, registry: Registry, board: Board) {
             .is_some_and(|changes| changes.watch(&config.paths).is_ok());
         let fine = glance(&config, &registry, &board);
         let pause = if told && fine { SELDOM } else { OFTEN };
-        let heard = match &changes {
-            Some(changes) => timeout(pause, changes.next()).await,
-            None => Ok(Err(io::ErrorKind::Unsupported.into())),
+        let change = async {
+            match &changes {
+                Some(changes) => changes.next().await,
+                None => Err(io::ErrorKind::Unsupported.into()),
+            }
         };
-        if let Ok(Err(_)) = heard {
-            tokio::time::sleep(OFTEN).await;
+        tokio::select! {
+            heard = timeout(pause, change) => {
+                if let Ok(Err(_)) = heard {
+                    tokio::time::sleep(OFTEN).await;
+                }
+            }
+            () = pulse.next() => {}
         }
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tracing::debug;
 
+use super::pulse::Pulse;
 use crate::status::{Board, Stage};
 
 /// Where no watchdog is configured, this is how often nothing happens.
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Tells the service manager what the board says, until shutdown resolves.
-pub(super) async fn tell(board: Board, shutdown: impl Future<Output = ()>) {
+pub(super) async fn tell(board: Board, pulse: Pulse, shutdown: impl Future<Output = ()>) {
     let mut shutdown = pin!(shutdown);
     // Twice per deadline, as the service manager's manual wants it.
     let sign_of_life = sd_notify::watchdog_enabled().map_or(IDLE, |deadline| deadline / 2);
@@ -31,6 +32,10 @@ pub(super) async fn tell(board: Board, shutdown: impl Future<Output = ()>) {
         tokio::select! {
             () = &mut shutdown => return,
             _ = signs.tick() => notify(&[NotifyState::Watchdog]),
+            () = pulse.next() => {
+                signs.reset();
+                notify(&[NotifyState::Watchdog]);
+            }
             Ok(()) = status.changed() => {}
         }
     }

@@ -18,6 +18,7 @@ use umbra_protocol::session::SessionTunnel;
 use umbra_protocol::settings::{Settings, SettingsApplied};
 use umbra_protocol::{FromDevice, Refusal, RefusalCode, Remedy, RunId};
 
+use super::pulse::Pulse;
 use super::{Config, dates, unusable};
 use crate::commands::{Commands, proposal};
 use crate::enrolment::{Enrolled, roots};
@@ -47,6 +48,7 @@ pub(super) struct Agent {
     pub(super) identity: Arc<watch::Sender<DeviceIdentity>>,
     pub(super) sessions: Sessions,
     pub(super) commands: Commands,
+    pub(super) pulse: Pulse,
     /// This run of the agent, for the server: two that take turns are two machines with one key.
     pub(super) this_run: Option<RunId>,
 }
@@ -379,6 +381,10 @@ impl World for Management {
             label: self.agent.identity.borrow().unit_id().to_string(),
             names: enrolled.names(&snapshot.manager),
         })
+    }
+
+    fn awake(&self) {
+        self.agent.pulse.beat();
     }
 
     fn adopt(&mut self, connectors: Vec<Connector>, names: Vec<String>) -> Result<(), String> {

@@ -98,9 +98,9 @@ pub(super) async fn measure(
     }
     let (agent, _, _) = until(&device, "linked to the server")?;
     let family = Family::of(agent.0.id());
-    // What belongs to the start is over by then.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let interval = Duration::from_secs(wish.pick(40, 160));
+    // What belongs to the start is over by then: the runtime keeps threads for files for ten seconds.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let interval = Duration::from_secs(wish.pick(80, 240));
     say(&format!("    idle for {} s", interval.as_secs()));
     let before = family.switches();
     tokio::time::sleep(interval).await;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use umbra_protocol::command::CommandProgress;
 use umbra_protocol::hello::{DeviceFacts, Intent, TrustAnchors};
-use umbra_protocol::link::ResultFiled;
+use umbra_protocol::link::{ResultFiled, ServerBeat};
 use umbra_protocol::secret::Secret;
 use umbra_protocol::session::{Permissions, SessionRequest, SessionVerdict, Verdict};
 use umbra_protocol::{CommandId, SessionId};

@@ -94,6 +94,29 @@ fn heartbeats_keep_an_idle_link_for_a_week() {
 }
 
 #[test]
+fn where_the_server_sends_the_heartbeats_the_device_answers_and_wakes_up_for_nothing_else() {
+    let mut sim = Sim::new();
+    sim.connect();
+    let mut asks = welcome(40);
+    asks.features = vec![feature::SERVER_HEARTBEATS.into()];
+    sim.frame(asks);
+    for number in 1..1_000 {
+        let due = sim.machine.next_deadline().expect("silence has an end");
+        assert!(due - sim.now >= 80 * SECOND, "it would wake up before");
+        sim.now += 40 * SECOND;
+        let beat = ServerBeat { number };
+        let echo = Output::Send(Box::new(FromDevice::Pong(beat)));
+        assert_eq!(sim.frame(beat), [echo]);
+    }
+    // A network that changed is asked about at once, and only once.
+    sim.feed(Input::NetworkChanged);
+    assert_eq!(sim.sent()[0].kind(), "ping");
+    sim.frame(FromServer::Pong(Beat { number: 1 }));
+    assert_eq!(sim.sleep(), 80 * SECOND, "silence is noticed as ever");
+    assert!(sim.closes());
+}
+
+#[test]
 fn a_question_is_answered_by_the_server_by_time_or_by_the_loss_of_the_link() {
     let mut sim = Sim::online();
     sim.feed(ask(1));

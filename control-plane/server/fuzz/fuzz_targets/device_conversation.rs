@@ -1,6 +1,6 @@
 //! The server's conversation with one device, in simulated time, with tasks that are answered late, wrongly or not at all. What holds:
 //! nothing is done for a device before it was looked up; one task at a time until it is welcomed; a silent device is ended in time,
-//! one that speaks is not; whatever ends the conversation is told once; and after the end there is neither an output nor a timer.
+//! one that speaks is not, and one that answers heartbeats is asked in time; whatever ends the conversation is told once; and after the end there is neither an output nor a timer.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use umbra_protocol::enrolment::{Challenge, Enrol, Enrolled};
-use umbra_protocol::hello::{DeviceFacts, Hello, Intent, TrustAnchors, Welcome};
-use umbra_protocol::link::{Beat, Goodbye};
+use umbra_protocol::hello::{DeviceFacts, Hello, Intent, TrustAnchors, Welcome, feature};
+use umbra_protocol::link::{Beat, Goodbye, ServerBeat};
 use umbra_protocol::message::Leave;
 use umbra_protocol::session::{Presented, SessionVerify};
 use umbra_protocol::settings::SettingsApplied;
@@ -38,6 +38,7 @@ enum Step {
     Say(u64),
     End,
     ShutDown,
+    Pong(u64),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -105,6 +106,8 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut machine = Machine::new(now, HEARTBEAT);
     let mut open: Vec<Open> = Vec::new();
     let (mut over, mut linked, mut welcomed, mut heard) = (false, false, 0, now);
+    // Whether the device is one that answers, and when it was asked last or welcomed.
+    let (mut answers_beats, mut asked) = (false, now);
     for step in steps.iter().take(200) {
         let message = |message: FromDevice| Input::Message(message);
         let input = match step {
@@ -119,7 +122,7 @@ fuzz_target!(|steps: Vec<Step>| {
             Step::Hello { intent, versions } => message(
                 Hello {
                     versions: versions.iter().map(|version| version % 3).collect(),
-                    features: Vec::new(),
+                    features: if *intent < 128 { Vec::new() } else { vec![feature::SERVER_HEARTBEATS.to_owned()] },
                     intent: [Intent::Enrol, Intent::Link, Intent::Probe][usize::from(intent % 3)],
                     device: facts(),
                     settings_revision: 0,
@@ -131,6 +134,7 @@ fuzz_target!(|steps: Vec<Step>| {
                 Enrol { key_id: KeyId::from_bytes([1; 8]), nonce: String::new(), proof: String::new() }.into(),
             ),
             Step::Ping(number) => message(Beat { number: *number }.into()),
+            Step::Pong(number) => message(ServerBeat { number: *number }.into()),
             Step::Verify(question) => {
                 let presented = Presented::LegacyPassword { password: Secret::new("x") };
                 message(SessionVerify { question: *question, presented }.into())
@@ -184,6 +188,7 @@ fuzz_target!(|steps: Vec<Step>| {
                     assert!(speaks, "a task that no message asked for");
                     let kind = match task {
                         Task::Challenge(hello, agreed) | Task::Open(hello, agreed) | Task::Probe(hello, agreed) => {
+                            answers_beats = !hello.features.is_empty();
                             assert!(!was_linked && welcomed == 0, "looked up twice");
                             assert!(version::SUPPORTED.contains(agreed) && hello.versions.contains(agreed));
                             match task {
@@ -208,9 +213,15 @@ fuzz_target!(|steps: Vec<Step>| {
                     assert!(answers, "welcomed without having been looked up");
                     welcomed += 1;
                     assert_eq!(welcomed, 1);
+                    asked = now;
                 }
                 Output::Send(FromServer::Pong(beat)) if ticked || speaks => {
                     assert!(was_linked && matches!(step, Step::Ping(number) if *number == beat.number));
+                }
+                Output::Send(FromServer::Ping(_)) => {
+                    assert!(was_linked && ticked && answers_beats, "a heartbeat for a device that doesn't know what that is");
+                    assert!(now >= asked + HEARTBEAT, "asked too often");
+                    asked = now;
                 }
                 Output::Send(_) => {}
                 Output::Close(why) => {
@@ -228,6 +239,8 @@ fuzz_target!(|steps: Vec<Step>| {
         linked = machine.is_linked();
         assert!(!linked || (welcomed == 1 && !over));
         assert_eq!(machine.frame_limit() == limits::FRAME, linked, "a stranger may send as much as a friend");
+        let late = linked && answers_beats && machine.deadline().is_none_or(|due| due > asked + HEARTBEAT);
+        assert!(!late, "it lets a device sleep for too long");
         if !over {
             // Either the device has to say something in time, or the server is at work.
             assert!(machine.deadline().is_some() || !open.is_empty(), "it would wait for ever");

@@ -184,7 +184,9 @@ impl Desk {
         let server = &self.server;
         Welcome {
             version,
-            features: vec![feature::COMMAND_PROGRESS.to_owned()],
+            features: [feature::COMMAND_PROGRESS, feature::SERVER_HEARTBEATS]
+                .map(str::to_owned)
+                .to_vec(),
             heartbeat_seconds: u32::try_from(server.heartbeat.as_secs()).unwrap_or(u32::MAX),
             server_time: server.clock.now(),
             device_name,

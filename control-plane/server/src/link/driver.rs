@@ -227,6 +227,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                         FromServer::Refusal(_)
                         | FromServer::Challenge(_)
                         | FromServer::Pong(_)
+                        | FromServer::Ping(_)
                         | FromServer::Settings(_)
                         | FromServer::Command(_)
                         | FromServer::ResultFiled(_)

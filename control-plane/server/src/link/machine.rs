@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use umbra_protocol::command::{CommandProgress, CommandResult};
 use umbra_protocol::enrolment::{Challenge, Enrol, Enrolled};
-use umbra_protocol::hello::{DeviceFacts, Hello, Intent, Welcome};
-use umbra_protocol::link::{Beat, CertificateProposed, Goodbye};
+use umbra_protocol::hello::{DeviceFacts, Hello, Intent, Welcome, feature};
+use umbra_protocol::link::{Beat, CertificateProposed, Goodbye, ServerBeat};
 use umbra_protocol::message::Left;
 use umbra_protocol::session::{CallerRefused, SessionRecord, SessionStarted, SessionVerify};
 use umbra_protocol::settings::SettingsApplied;
@@ -135,13 +135,17 @@ enum State {
     /// The proof is being checked.
     Proving,
     /// The device is being looked up.
-    Opening,
+    Opening { answers: bool },
     /// The device is being looked up, which only wants to know whether this way works.
     Probing,
     /// It knows; nothing else is said.
     Probed { until: Instant },
     /// The link stands.
-    Linked { until: Instant },
+    Linked {
+        until: Instant,
+        /// When the device is asked next, and how often it was, if it is one that answers.
+        asks: Option<(Instant, u64)>,
+    },
     /// It is over.
     Over,
 }
@@ -150,7 +154,7 @@ impl State {
     fn name(&self) -> &'static str {
         match self {
             State::AwaitHello { .. } => "waiting for hello",
-            State::Challenging { .. } | State::Proving | State::Opening | State::Probing => {
+            State::Challenging { .. } | State::Proving | State::Opening { .. } | State::Probing => {
                 "busy with an earlier message"
             }
             State::Probed { .. } => "ending a probe",
@@ -165,7 +169,7 @@ impl State {
 #[derive(Debug)]
 pub struct Machine {
     state: State,
-    silence: Duration,
+    heartbeat: Duration,
 }
 
 impl Machine {
@@ -175,7 +179,7 @@ impl Machine {
             state: State::AwaitHello {
                 until: now + limits::HELLO_DEADLINE,
             },
-            silence: heartbeat * limits::SILENCE_FACTOR,
+            heartbeat,
         }
     }
 
@@ -184,11 +188,11 @@ impl Machine {
         match &self.state {
             State::AwaitHello { until }
             | State::AwaitProof { until, .. }
-            | State::Probed { until }
-            | State::Linked { until } => Some(*until),
+            | State::Probed { until } => Some(*until),
+            State::Linked { until, asks } => Some(asks.map_or(*until, |(due, _)| due.min(*until))),
             State::Challenging { .. }
             | State::Proving
-            | State::Opening
+            | State::Opening { .. }
             | State::Probing
             | State::Over => None,
         }
@@ -250,9 +254,15 @@ impl Machine {
     }
 
     fn heard(&mut self, now: Instant) {
-        if let State::Linked { until } = &mut self.state {
-            *until = now + self.silence;
+        let silence = self.silence();
+        if let State::Linked { until, .. } = &mut self.state {
+            *until = now + silence;
         }
+    }
+
+    /// After which silence a device is gone.
+    fn silence(&self) -> Duration {
+        self.heartbeat * limits::SILENCE_FACTOR
     }
 
     fn over(&mut self, mut outputs: Vec<Output>, why: Closed) -> Vec<Output> {
@@ -269,14 +279,23 @@ impl Machine {
         if self.deadline().is_none_or(|until| now < until) {
             return Vec::new();
         }
-        match self.state {
+        match &mut self.state {
+            State::Linked {
+                until,
+                asks: Some((due, asked)),
+            } if now < *until => {
+                *due = now + self.heartbeat;
+                *asked += 1;
+                let beat = ServerBeat { number: *asked };
+                return vec![Output::Send(beat.into())];
+            }
             State::Linked { .. } => return self.over(Vec::new(), Closed::Silent),
             State::Probed { .. } => return self.over(Vec::new(), Closed::ByServer),
             State::AwaitHello { .. }
             | State::Challenging { .. }
             | State::AwaitProof { .. }
             | State::Proving
-            | State::Opening
+            | State::Opening { .. }
             | State::Probing
             | State::Over => {}
         }
@@ -330,7 +349,9 @@ impl Machine {
                 Task::Challenge(hello, version)
             }
             Intent::Link => {
-                self.state = State::Opening;
+                let answers =
+                    (hello.features.iter()).any(|name| name == feature::SERVER_HEARTBEATS);
+                self.state = State::Opening { answers };
                 Task::Open(hello, version)
             }
             Intent::Probe => {
@@ -346,6 +367,8 @@ impl Machine {
             FromDevice::Ping(Beat { number }) => {
                 return vec![Output::Send(FromServer::Pong(Beat { number }))];
             }
+            // That it was heard is all.
+            FromDevice::Pong(_) => return Vec::new(),
             FromDevice::SettingsApplied(applied) => Report::Applied(applied),
             FromDevice::CommandProgress(progress) => Report::Progress(progress),
             FromDevice::CommandResult(result) => Report::Result(result),
@@ -383,9 +406,11 @@ impl Machine {
             (State::Proving, Reply::Enrolled(enrolled)) => {
                 self.over(vec![Output::Send(enrolled.into())], Closed::ByServer)
             }
-            (State::Opening, Reply::Welcome(welcome, first)) => {
+            (State::Opening { answers }, Reply::Welcome(welcome, first)) => {
+                let asks = answers.then_some((now + self.heartbeat, 0));
                 self.state = State::Linked {
-                    until: now + self.silence,
+                    until: now + self.silence(),
+                    asks,
                 };
                 let mut outputs = vec![Output::Send(welcome.into())];
                 outputs.extend(first.into_iter().map(Output::Send));
@@ -416,7 +441,7 @@ impl Machine {
                 vec![Output::Send(refusal.into())]
             }
             (
-                State::Challenging { .. } | State::Proving | State::Opening | State::Probing,
+                State::Challenging { .. } | State::Proving | State::Opening { .. } | State::Probing,
                 Reply::Refused(refusal),
             ) => self.refuse(refusal),
             (state, _) => {

@@ -171,6 +171,38 @@ fn two_heartbeats_of_silence_end_a_link_and_every_word_extends_it() {
 }
 
 #[test]
+fn a_device_that_answers_heartbeats_is_asked_and_no_other_one() {
+    let (mut machine, mut now) = linked();
+    assert_eq!(machine.deadline(), Some(now + HEARTBEAT * 2));
+    assert!(machine.handle(Input::Tick, now + HEARTBEAT).is_empty());
+
+    let (mut asked, _) = self::machine();
+    let mut answers = hello(Intent::Link);
+    answers.features = vec!["levitation".into(), feature::SERVER_HEARTBEATS.into()];
+    say(&mut asked, answers, now);
+    asked.handle(Input::Reply(Reply::Welcome(welcome(), Vec::new())), now);
+    for number in 1..100 {
+        // What it says of itself doesn't put the question off: it has to hear something as well.
+        now += HEARTBEAT / 2;
+        assert!(say(&mut asked, ServerBeat { number }, now).is_empty());
+        now += HEARTBEAT / 2;
+        assert_eq!(asked.deadline(), Some(now));
+        let beat = ServerBeat { number };
+        assert_eq!(asked.handle(Input::Tick, now), [Output::Send(beat.into())]);
+    }
+    // One that answers no more is gone.
+    now += HEARTBEAT;
+    let beat = ServerBeat { number: 100 };
+    assert_eq!(asked.handle(Input::Tick, now), [Output::Send(beat.into())]);
+    now += HEARTBEAT / 2;
+    assert_eq!(asked.deadline(), Some(now));
+    assert_eq!(
+        asked.handle(Input::Tick, now),
+        [Output::Close(Closed::Silent)]
+    );
+}
+
+#[test]
 fn no_common_version_is_refused_naming_both() {
     let (mut machine, now) = machine();
     let mut hello = hello(Intent::Link);
