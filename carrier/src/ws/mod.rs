@@ -14,7 +14,7 @@ mod upgrade;
 pub use closed::{Closed, reason};
 pub(crate) use connect::authority;
 pub use connect::{HeaderValue, Request, WsError, connect};
-pub use stream::{ByteStream, Closer, Keepalive, server_stream};
+pub use stream::{ByteStream, Closer, Keepalive, quiet_server_stream, server_stream};
 pub use upgrade::{UpgradeError, UpgradeHead, accept_key, check_upgrade};
 
 /// The codes of a Close that this product uses (RFC 6455, section 7.4, and the registry of IANA).

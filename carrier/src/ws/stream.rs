@@ -22,8 +22,11 @@ use super::flood::Bucket;
 use super::state::{Alarm, Beat, End, FAREWELL, State};
 use super::{MAX_MESSAGE, MAX_SENT, close};
 
-/// Small, since a gateway holds thousands of streams that are silent most of the time.
+/// What is read from the stream below at once; a larger frame has a buffer of its own.
 const READ_BUFFER: usize = 8 * 1024;
+
+/// The same for a stream that is silent most of the time: a gateway holds thousands of them.
+const QUIET_READ_BUFFER: usize = 512;
 
 /// One frame and the pongs to a burst of pings.
 const WRITE_BUFFER: usize = 64 * 1024;
@@ -100,6 +103,18 @@ where
     ByteStream::new(io, already_read, Role::Server, keepalive)
 }
 
+/// The same for one that says little: it occupies a few hundred bytes instead of some thousand while nothing comes.
+pub fn quiet_server_stream<IO>(
+    io: IO,
+    already_read: Vec<u8>,
+    keepalive: Option<Keepalive>,
+) -> ByteStream<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    ByteStream::reading(io, already_read, Role::Server, keepalive, QUIET_READ_BUFFER)
+}
+
 impl<IO> ByteStream<IO> {
     pub(super) fn new(
         io: IO,
@@ -107,8 +122,18 @@ impl<IO> ByteStream<IO> {
         role: Role,
         keepalive: Option<Keepalive>,
     ) -> Self {
+        Self::reading(io, already_read, role, keepalive, READ_BUFFER)
+    }
+
+    fn reading(
+        io: IO,
+        already_read: Vec<u8>,
+        role: Role,
+        keepalive: Option<Keepalive>,
+        read_buffer: usize,
+    ) -> Self {
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
+            .read_buffer_size(read_buffer)
             .write_buffer_size(0)
             .max_write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(MAX_MESSAGE))

@@ -1,10 +1,15 @@
 //! Moves bytes between two ends that it does not understand. Buffers are bounded, a side that does not read slows the
 //! other one down and nobody else.
 
+use std::cell::RefCell;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, split};
 use tokio::time::{Instant, sleep_until};
 
 /// One of the two ends.
@@ -30,7 +35,7 @@ pub(crate) enum RelayEnd {
 /// How bytes are moved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Bytes in each direction that are on the way in here.
+    /// Bytes in each direction that are on the way in here at most.
     pub(crate) buffer: usize,
     /// How long nothing may move.
     pub(crate) idle: Option<Duration>,
@@ -83,6 +88,69 @@ where
     }
 }
 
+/// Reads into a buffer that is only there once bytes are: who waits holds none.
+async fn read<R>(reader: &mut R, size: usize) -> io::Result<(Buffer, usize)>
+where
+    R: AsyncRead + Unpin,
+{
+    std::future::poll_fn(|context| {
+        let mut buffer = Buffer::take(size);
+        let mut filled = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut *reader).poll_read(context, &mut filled))?;
+        let length = filled.filled().len();
+        Poll::Ready(Ok((buffer, length)))
+    })
+    .await
+}
+
+thread_local! {
+    /// Buffers that nobody needs at the moment.
+    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Buffers that are kept for whoever comes next, of each thread.
+const SPARE_MAX: usize = 8;
+
+/// A buffer that others use afterwards. What was in it was on its way through here, encrypted between its ends.
+struct Buffer(Box<[u8]>);
+
+impl Buffer {
+    fn take(size: usize) -> Self {
+        let spare = SPARE.with_borrow_mut(|spare| {
+            let place = spare.iter().position(|buffer| buffer.len() == size)?;
+            Some(spare.swap_remove(place))
+        });
+        Self(spare.unwrap_or_else(|| vec![0; size].into()))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.0);
+        // A thread that ends has given its own back already.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
 enum CopyEnd {
     Closed,
     ReadFailed,
@@ -104,11 +172,10 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut buffer = vec![0; buffer];
     loop {
-        let length = match reader.read(&mut buffer).await {
-            Ok(0) => return CopyEnd::Closed,
-            Ok(length) => length,
+        let (buffer, length) = match read(reader, buffer).await {
+            Ok((_, 0)) => return CopyEnd::Closed,
+            Ok(read) => read,
             Err(error) => {
                 tracing::debug!(%error, "an end of a relay failed");
                 return CopyEnd::ReadFailed;
@@ -116,6 +183,7 @@ where
         };
         let delivered = async {
             writer.write_all(&buffer[..length]).await?;
+            drop(buffer);
             writer.flush().await
         };
         if let Err(error) = delivered.await {
@@ -131,7 +199,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
     use super::*;
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
     use tokio::time::timeout;
 
     const LIMITS: Limits = Limits {
@@ -199,6 +267,27 @@ mod tests {
         assert!(!task.is_finished());
         let (end, ..) = task.await.unwrap();
         assert!(matches!(end, RelayEnd::Idle), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn ends_that_wait_hold_no_buffers_and_share_those_of_others() {
+        let mut ends = Vec::new();
+        for _ in 0..50 {
+            let (mut a, mut b, task) = relayed(LIMITS);
+            a.write_all(b"hello").await.unwrap();
+            b.read_exact(&mut [0; 5]).await.unwrap();
+            b.write_all(b"yes").await.unwrap();
+            a.read_exact(&mut [0; 3]).await.unwrap();
+            ends.push((a, b, task));
+        }
+        // All tasks run on this thread: what one of them held would not be here.
+        let spare = SPARE.with_borrow(Vec::len);
+        assert!((1..=2).contains(&spare), "{spare} buffers for 50 relays");
+        for _ in 0..3 {
+            let many: Vec<Buffer> = (0..20).map(|_| Buffer::take(LIMITS.buffer)).collect();
+            drop(many);
+            assert_eq!(SPARE.with_borrow(Vec::len), SPARE_MAX);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -64,7 +64,8 @@ pub async fn serve(mut seat: Seat, upgrade: OnUpgrade) {
     let Ok(Ok(upgraded)) = timeout(timing.handshake, upgrade).await else {
         return;
     };
-    let mut device = ws::server_stream(TokioIo::new(upgraded), Vec::new(), Some(timing.keepalive));
+    let mut device =
+        ws::quiet_server_stream(TokioIo::new(upgraded), Vec::new(), Some(timing.keepalive));
     tracing::debug!(
         stream = seat.stream,
         label = seat.label,
