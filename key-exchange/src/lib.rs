@@ -7,6 +7,7 @@ mod ml_kem_768;
 
 use std::sync::Arc;
 
+use rustls::SupportedCipherSuite;
 use rustls::crypto::ring::{default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 
@@ -17,7 +18,11 @@ pub static X25519MLKEM768: &dyn SupportedKxGroup = &X25519MlKem768;
 
 /// What every TLS connection of this product computes with: ring, and the key exchanges in the order in which they are preferred.
 /// A client sends its shares for the first two at once, so that a peer that only knows X25519 costs no extra round trip.
+///
+/// Only TLS 1.3 has suites in it, whatever else is compiled in: nobody speaks an older version with it.
 pub fn provider() -> CryptoProvider {
+    let mut provider = default_provider();
+    provider.cipher_suites.retain(is_of_tls13);
     CryptoProvider {
         kx_groups: vec![
             X25519MLKEM768,
@@ -25,8 +30,12 @@ pub fn provider() -> CryptoProvider {
             kx_group::SECP256R1,
             kx_group::SECP384R1,
         ],
-        ..default_provider()
+        ..provider
     }
+}
+
+fn is_of_tls13(suite: &SupportedCipherSuite) -> bool {
+    suite.tls13().is_some()
 }
 
 /// [`provider`], as configurations take it.

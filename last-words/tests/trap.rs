@@ -87,7 +87,11 @@ fn the_place_is_told_and_the_program_ends_as_it_would_have() -> anyhow::Result<(
     // The same function lies at the same place of this file, wherever it was loaded.
     let place = usize::from_str_radix(place, 16)?;
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let first = maps.lines().next().context("no memory")?;
+    // A sanitizer has memory below it.
+    let file = std::env::current_exe()?;
+    let file = file.to_str().context("the file's name is no text")?;
+    let first = maps.lines().find(|line| line.ends_with(file));
+    let first = first.context("the file is not in memory")?;
     let start = usize::from_str_radix(first.split('-').next().unwrap_or_default(), 16)?;
     let function = end as extern "C" fn() as usize - start;
     ensure!(

@@ -5,6 +5,7 @@
 mod agent;
 mod crowd;
 mod device_end;
+mod key_exchange;
 mod load;
 mod peers;
 mod process;
@@ -32,6 +33,8 @@ pub struct Wish {
     pub beside: Option<PathBuf>,
     /// The program with many devices.
     pub herd: Option<PathBuf>,
+    /// The program that shakes hands with itself.
+    pub handshakes: Option<PathBuf>,
     /// Nobody else than the product's own builds.
     pub alone: bool,
     /// A folder with peers that are not on the search path.
@@ -46,7 +49,14 @@ impl Wish {
 }
 
 /// The sections' names, in the order in which they run.
-pub const SECTIONS: [&str; 5] = ["device-end", "whole-way", "agent", "gateway", "server"];
+pub const SECTIONS: [&str; 6] = [
+    "device-end",
+    "key-exchange",
+    "whole-way",
+    "agent",
+    "gateway",
+    "server",
+];
 
 /// Measures, saying through `say` what it does. Beside the report comes what went wrong: a section that failed costs none of the others.
 pub async fn run(wish: &Wish, say: impl Fn(&str)) -> anyhow::Result<(Report, Vec<String>)> {
@@ -67,6 +77,7 @@ pub async fn run(wish: &Wish, say: impl Fn(&str)) -> anyhow::Result<(Report, Vec
         let scratch = Scratch::new()?;
         let measured = match name {
             "device-end" => device_end::measure(wish, &scratch, &say).await,
+            "key-exchange" => key_exchange::measure(wish, &scratch, &say).await,
             "whole-way" => whole_way::measure(wish, &scratch, &say).await,
             "agent" => agent::measure(wish, &scratch, &say).await,
             "gateway" => crowd::gateway(wish, &scratch, &say).await,

@@ -1,4 +1,5 @@
-//! TLS for both ends of the tunnel: version 1.3 only, provider named, no resumption, no early data. The console's side trusts
+//! TLS for both ends of the tunnel: version 1.3 only, provider named, no resumption, no early data. A device may be told to let consoles
+//! of the field in with version 1.2 as well, with strong suites alone. The console's side trusts
 //! exactly one certificate and must never put it into a root store: rustls would then accept whatever that device signed.
 
 use std::fmt;
@@ -6,6 +7,10 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring::cipher_suite::{
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
@@ -14,7 +19,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, PeerIncompatible,
-    ServerConfig, SignatureScheme, version,
+    ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
 
 use crate::certificate::{Fingerprint, subject_public_key_info};
@@ -35,7 +40,7 @@ pub enum TlsError {
     #[error("the private key doesn't belong to the certificate")]
     KeyMismatch,
     /// The TLS library refused the set-up.
-    #[error("TLS 1.3 can't be set up")]
+    #[error("TLS can't be set up")]
     Setup(#[source] Error),
 }
 
@@ -53,13 +58,40 @@ fn provider() -> Arc<CryptoProvider> {
     umbra_key_exchange::shared_provider()
 }
 
+/// What TLS 1.2 may be spoken with: keys that are forgotten afterwards, signed by the device's own, and encryption that notices changes.
+const STRONG_OF_TLS12: [SupportedCipherSuite; 3] = [
+    TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+
 /// What a device answers TLS clients with: its certificate chain and key. Clients are not asked for a certificate: the session
 /// ticket says who they are.
 pub fn device_server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = provider();
+    server_config(provider(), &[&version::TLS13], chain, key)
+}
+
+/// The same, for TLS 1.2 as well, with strong suites and the extended master secret (RFC 7627): for consoles of the field that know nothing
+/// newer. Nothing in it outlives the quantum computers of tomorrow, since the hybrid key exchange is TLS 1.3's.
+pub fn device_server_config_with_tls12(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut provider = umbra_key_exchange::provider();
+    provider.cipher_suites.extend(STRONG_OF_TLS12);
+    let versions = [&version::TLS13, &version::TLS12];
+    server_config(Arc::new(provider), &versions, chain, key)
+}
+
+fn server_config(
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let end_entity = chain.first().ok_or(TlsError::NoCertificate)?;
     let certified = subject_public_key_info(end_entity)
         .map_err(|_| TlsError::BadCertificate)?
@@ -75,7 +107,7 @@ pub fn device_server_config(
         return Err(TlsError::KeyMismatch);
     }
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&version::TLS13])
+        .with_protocol_versions(versions)
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
         // Not `with_single_cert`: that parses the certificate as a web server's and refuses the field's plain ones.
@@ -85,6 +117,8 @@ pub fn device_server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
+    // TLS 1.2 without it can be made to share its secret with another connection ("triple handshake").
+    config.require_ems = true;
     Ok(Arc::new(config))
 }
 

@@ -3,17 +3,22 @@
 
 mod lab;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lab::{ByteByByte, Identity, read, read_to_end, soon, tls_pair};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio::time::Instant;
 use umbra_vnc_proxy::Fingerprint;
 use umbra_vnc_proxy::console_end::{self, ConsoleError};
 use umbra_vnc_proxy::device_end::{self, DeviceEndError};
-use umbra_vnc_proxy::tls::{TlsError, console_client_config, device_server_config};
+use umbra_vnc_proxy::tls::{
+    TlsError, console_client_config, device_server_config, device_server_config_with_tls12,
+};
 
 async fn handshake(
     shown: Arc<rustls::ServerConfig>,
@@ -126,6 +131,122 @@ async fn a_device_cannot_vouch_for_another_certificate() {
         matches!(refused, Err(ConsoleError::AnotherCertificate(_))),
         "{refused:?}"
     );
+}
+
+/// A stranger that trusts everybody and knows what ring knows of one version: what it agrees on with a device, bytes both ways included.
+async fn stranger(
+    shown: Arc<rustls::ServerConfig>,
+    version: &'static rustls::SupportedProtocolVersion,
+    suites: Option<Vec<rustls::SupportedCipherSuite>>,
+) -> io::Result<rustls::CipherSuite> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites = suites.unwrap_or(provider.cipher_suites);
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_no_client_auth();
+    let (console, device) = duplex(4096);
+    tokio::spawn(async move {
+        let mut stream = device_end::accept_tls(device, shown, soon()).await?;
+        let ping = read::<4>(&mut stream).await;
+        // More than one record has room for.
+        stream.write_all(&ping.repeat(20_000)).await.expect("sent");
+        stream.flush().await.expect("sent");
+        Ok::<_, DeviceEndError>(())
+    });
+    let name = rustls::pki_types::ServerName::try_from("device").expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, console).await?;
+    stream.write_all(b"ping").await?;
+    stream.flush().await?;
+    let mut echoed = vec![0; 80_000];
+    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut echoed).await?;
+    assert!(echoed.chunks(4).all(|four| four == b"ping"));
+    let (_, tls) = stream.get_ref();
+    assert_eq!(tls.protocol_version(), Some(version.version));
+    Ok(tls.negotiated_cipher_suite().expect("a suite").suite())
+}
+
+#[tokio::test]
+async fn tls_1_2_is_spoken_by_a_device_that_is_told_to_and_by_no_other() {
+    let identity = Identity::plain();
+    let (tls12, tls13) = (&rustls::version::TLS12, &rustls::version::TLS13);
+    let refused = stranger(identity.server_config(), tls12, None).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let told = device_server_config_with_tls12(
+        vec![identity.certificate.clone()],
+        identity.key.clone_key(),
+    )
+    .expect("a usable identity");
+    assert!(
+        told.require_ems,
+        "a connection's secret must be its own (RFC 7627)"
+    );
+    // Whoever knows TLS 1.3 speaks that with it, and our consoles know nothing else.
+    assert!(stranger(Arc::clone(&told), tls13, None).await.is_ok());
+    handshake(Arc::clone(&told), identity.client_config())
+        .await
+        .expect("accepted");
+
+    let mut spoken = Vec::new();
+    for suite in rustls::crypto::ring::ALL_CIPHER_SUITES {
+        if suite.tls13().is_none()
+            && let Ok(agreed) = stranger(Arc::clone(&told), tls12, Some(vec![*suite])).await
+        {
+            spoken.push(agreed);
+        }
+    }
+    assert_eq!(
+        spoken,
+        [
+            rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        ]
+    );
+}
+
+/// Takes every certificate for the right one.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .arg(built.join("examples/device_end"))
         .arg("--herd")
         .arg(built.join("examples/herd"))
+        .arg("--handshakes")
+        .arg(built.join("examples/handshakes"))
         .arg("--peers")
         .arg(peers)
         .arg("--markdown")
@@ -109,5 +111,7 @@ fn build() -> anyhow::Result<()> {
         release().args(bench).args(["--example", "herd"]),
     )?;
     let device_end = ["--package", "umbra-vnc-proxy", "--example", "device_end"];
-    step("the device end alone", release().args(device_end))
+    step("the device end alone", release().args(device_end))?;
+    let handshakes = ["--package", "umbra-key-exchange", "--example", "handshakes"];
+    step("handshakes", release().args(handshakes))
 }

@@ -8,6 +8,7 @@ mod dist;
 mod fuzz;
 mod image;
 mod limbo;
+mod sanitize;
 mod setup;
 mod shipped;
 mod soak;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Arguments),
     /// Runs every fuzz target for a bounded time
     Fuzz(fuzz::Arguments),
+    /// Runs the tests of unsafe code with a sanitizer in them
+    Sanitize,
     /// Holds what comes from others to deny.toml, with cargo-deny
     Deny(deny::Arguments),
     /// Holds how chains are verified and diagnosed against the cases of x509-limbo
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Sanitize => sanitize::run(),
         Task::Deny(arguments) => deny::run(&arguments),
         Task::Limbo(arguments) => limbo::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),

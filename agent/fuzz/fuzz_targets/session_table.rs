@@ -138,6 +138,7 @@ fuzz_target!(|steps: Vec<Step>| {
                     port: 0,
                     listen: Vec::new(),
                     secure_mode: *secure,
+                    tls12: false,
                     remote_input: *input,
                     password: None,
                     instances: 2,

@@ -73,6 +73,8 @@ pub struct Vnc {
     pub listen: Vec<IpAddr>,
     /// Only encrypted sessions.
     pub secure_mode: bool,
+    /// Whether the port speaks TLS 1.2 besides 1.3.
+    pub tls12: bool,
     /// Whether operators may use keyboard and pointer.
     pub remote_input: bool,
     /// Password for plain viewers, where there is one.
@@ -333,6 +335,7 @@ impl Values<'_> {
                     .filter_map(|text| text.parse().ok())
                     .collect(),
                 secure_mode: self.bool("network.vncserver.secure_mode"),
+                tls12: self.bool("umbra.vncserver.tls12"),
                 remote_input: self.bool("network.vncserver.remoteinput"),
                 password: Some(self.text("network.vncserver.crypt_password"))
                     .filter(|password| !password.is_empty())

@@ -402,6 +402,14 @@ pub static TABLE: &[Parameter] = &[
          shadowing is accepted through a gateway only.",
     ),
     ours(
+        "umbra.vncserver.tls12",
+        Kind::Bool,
+        Bool(false),
+        LocalOnly,
+        "Whether consoles that know TLS 1.2 only are let in on the port, with strong suites; when off, everybody speaks TLS 1.3. \
+         What is said in TLS 1.2 can be read once quantum computers break elliptic curves.",
+    ),
+    ours(
         "umbra.session.idle_limit",
         Kind::Int {
             min: 0,

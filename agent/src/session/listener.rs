@@ -21,6 +21,9 @@ const STRANGERS: usize = 64;
 /// How long to wait before a port that could not be opened is tried again.
 const REBIND: Duration = Duration::from_secs(5);
 
+/// Said for as long as it is so.
+const TLS12: &str = "The shadowing port lets consoles in that know TLS 1.2 only (umbra.vncserver.tls12 is on). Switch it off once all of yours know TLS 1.3.";
+
 /// What the port depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
@@ -42,9 +45,11 @@ pub async fn run(sessions: Sessions) {
     let held = Held::taken();
     let mut registry = shared.registry.subscribe();
     let mut stopping = shared.stopping.subscribe();
+    let mut told_of_tls12 = false;
     loop {
         let snapshot = Arc::clone(&registry.borrow_and_update());
         shared.change(|table| table.enforce(&snapshot.vnc));
+        tell_of_tls12(&sessions, &snapshot.vnc, &mut told_of_tls12);
         let want = wanted(&snapshot.vnc);
         let mut open = JoinSet::new();
         let mut failed = false;
@@ -80,6 +85,7 @@ pub async fn run(sessions: Sessions) {
             while registry.changed().await.is_ok() {
                 let snapshot = Arc::clone(&registry.borrow_and_update());
                 shared.change(|table| table.enforce(&snapshot.vnc));
+                tell_of_tls12(&sessions, &snapshot.vnc, &mut told_of_tls12);
                 if wanted(&snapshot.vnc) != want {
                     return;
                 }
@@ -106,6 +112,22 @@ pub async fn run(sessions: Sessions) {
         // The old port is closed before the new one is opened: it may be the same.
         open.shutdown().await;
     }
+}
+
+/// Says that the port speaks TLS 1.2, or no longer does, whenever that changes.
+fn tell_of_tls12(sessions: &Sessions, vnc: &Vnc, told: &mut bool) {
+    let on = vnc.enabled && vnc.tls12;
+    if std::mem::replace(told, on) == on {
+        return;
+    }
+    if on {
+        warn!("{TLS12}");
+    } else {
+        info!("the port speaks TLS 1.3 only again");
+    }
+    let sentence = on.then(|| TLS12.to_owned());
+    let board = &sessions.shared.board;
+    board.update(|status| status.warn("tls12", sentence));
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

@@ -33,11 +33,11 @@ pub(super) async fn meet(
     from: &Origin,
 ) -> Option<(Caller, Line, Dialect)> {
     let deadline = Instant::now() + STRANGER_DEADLINE;
-    let stream = match arrival {
-        // Nobody greets a plain viewer through a tunnel, whatever the parameters say about the port.
-        Arrival::Tunnel(stream) => stream,
+    let (stream, tls12) = match arrival {
+        // Nobody greets a plain viewer through a tunnel, nor speaks TLS 1.2, whatever the parameters say about the port.
+        Arrival::Tunnel(stream) => (stream, false),
         Arrival::Port(stream) => match at_the_port(shared, stream, from).await? {
-            AtThePort::Tls(stream) => boxed(stream),
+            AtThePort::Tls(stream) => (boxed(stream), shared.registry.snapshot().vnc.tls12),
             AtThePort::Viewer(stream) => {
                 return Some((plain(from)?, Line::Plain(stream), Dialect::Legacy));
             }
@@ -47,8 +47,9 @@ pub(super) async fn meet(
         debug!(%from, "a caller came before the device had an identity");
         return None;
     };
+    let config = if tls12 { &trust.with_tls12 } else { &trust.tls };
     let said = async {
-        let mut tls = device_end::accept_tls(stream, Arc::clone(&trust.tls), deadline)
+        let mut tls = device_end::accept_tls(stream, Arc::clone(config), deadline)
             .await
             .map_err(|error| error.to_string())?;
         let preface = device_end::read_preface(&mut tls, deadline)

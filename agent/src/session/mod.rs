@@ -26,7 +26,7 @@ use umbra_protocol::SessionId;
 use umbra_protocol::hello::TicketKey;
 use umbra_protocol::session::{SessionEnd, SessionRecord, SessionRequest};
 use umbra_vnc_proxy::gate::Gate;
-use umbra_vnc_proxy::tls::device_server_config;
+use umbra_vnc_proxy::tls::{device_server_config, device_server_config_with_tls12};
 
 use crate::files::FileError;
 use crate::identity::DeviceIdentity;
@@ -45,6 +45,8 @@ const TUNNELS: usize = 16;
 #[derive(Clone)]
 struct Trust {
     tls: Arc<ServerConfig>,
+    /// For the port, while consoles that know TLS 1.2 only are let in there.
+    with_tls12: Arc<ServerConfig>,
     bearer: Bearer,
     ticket_keys: Vec<TicketKey>,
 }
@@ -108,9 +110,12 @@ impl Sessions {
         let chain = vec![CertificateDer::from(identity.certificate_der().to_vec())];
         let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())
             .map_err(|_| UnusableIdentity)?;
+        let with_tls12 = device_server_config_with_tls12(chain.clone(), key.clone_key())
+            .map_err(|_| UnusableIdentity)?;
         let tls = device_server_config(chain, key).map_err(|_| UnusableIdentity)?;
         *lock(&self.shared.trust) = Some(Trust {
             tls,
+            with_tls12,
             bearer: Bearer {
                 device: identity.device_id(),
                 certificate: identity.fingerprint(),

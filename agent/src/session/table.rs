@@ -289,6 +289,7 @@ mod tests {
             port: 0,
             listen: Vec::new(),
             secure_mode: false,
+            tls12: false,
             remote_input: true,
             password: None,
             instances: 2,

@@ -25,6 +25,10 @@ use crate::store::{StoreError, devices};
 /// Open offers to one device; more are a mistake or an attack on the person in front of it.
 const OPEN_OFFERS: u32 = 16;
 
+/// How long after its ticket's end an allowed session may be without a word of the device, in seconds: longer than a person may have for an
+/// answer (`umbra.consent.timeout`) and the device for its way back to the server.
+const SILENCE: i64 = 15 * 60;
+
 /// Why no session is offered.
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
@@ -532,6 +536,10 @@ pub async fn end(
         return Ok(false);
     };
     match session.state {
+        // Nothing is known of it; the device may be showing its screen, and must hear that this is to end.
+        SessionState::Refused if session.end_code.as_deref() == Some(sessions::DEVICE_SILENT) => {
+            sessions::note_end_asked(&mut tx, id, user).await?;
+        }
         SessionState::Ended | SessionState::Refused => return Ok(true),
         SessionState::Offered => {
             let code = RefusalCode::SessionWithdrawn.as_str();
@@ -555,13 +563,19 @@ pub async fn end(
     Ok(true)
 }
 
-/// Offers whose time is over become refused.
+/// Offers whose time is over become refused, and so do allowed sessions of which the device has not said anything for long: it was
+/// killed before it noted the session, or what it said was lost.
 pub async fn expire(server: &Server) -> Result<(), StoreError> {
     let now = server.clock.now();
     let mut tx = server.store.begin().await?;
     let code = RefusalCode::TicketExpired.as_str();
     for id in sessions::expire(&mut tx, now, code, "Nobody presented the ticket in time.").await? {
         let line = Line::new(Actor::Server, "session.expired", id).refused(code);
+        audit::append(&mut tx, now, line).await?;
+    }
+    let sentence = "The device did not say in time what became of this session.";
+    for id in sessions::give_up(&mut tx, now, now - SILENCE, sentence).await? {
+        let line = Line::new(Actor::Server, "session.expired", id).refused(sessions::DEVICE_SILENT);
         audit::append(&mut tx, now, line).await?;
     }
     tx.commit().await?;

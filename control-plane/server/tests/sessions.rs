@@ -241,6 +241,72 @@ async fn an_offer_that_nobody_takes_expires_by_itself() {
 }
 
 #[tokio::test]
+async fn an_allowed_session_of_which_the_device_says_nothing_is_given_up() {
+    let site = Site::new().await;
+    let (_, mut link) = site.linked_device("A1").await;
+    let offer = offered(&site, &mut link, false).await;
+    let session = id(&offer);
+    assert!(matches!(
+        ask(&mut link, presented(&offer)).await,
+        Verdict::Allowed(_)
+    ));
+    let path = format!("/sessions/{session}");
+    let api = site.api().await;
+    site.server.clock.advance(60 + 15 * 60 - 30);
+    assert_eq!(api.get(&path).await["state"], "allowed");
+    site.server.clock.advance(30);
+    let given_up = api.get(&path).await;
+    assert_eq!(given_up["state"], "refused");
+    assert_eq!(given_up["end_code"], "device_silent");
+    assert!(
+        api.audit()
+            .await
+            .contains(&("session.expired".into(), "device_silent".into()))
+    );
+
+    // It may be running all the same: whoever wants its end gets it.
+    let (status, _) = api.ask("DELETE", &path, None).await;
+    assert!(status.is_success(), "{status}");
+    match link.hear().await {
+        FromServer::SessionEnd(end) => assert_eq!(end.session, session),
+        other => panic!("{other:?}"),
+    }
+    // And what the device says after all counts.
+    site.server.clock.advance(100);
+    link.say(record(session, "viewer_closed", 5_000)).await;
+    let FromServer::RecordFiled(_) = link.hear().await else {
+        panic!("not filed");
+    };
+    let ended = api.get(&path).await;
+    assert_eq!(ended["state"], "ended");
+    assert_eq!(ended["end_code"], "viewer_closed");
+    let time = |of: &Value| of["ended_at"].as_i64().expect("a time");
+    assert!(time(&ended) >= time(&given_up) + 100, "{ended}");
+}
+
+#[tokio::test]
+async fn a_session_that_was_given_up_runs_when_the_device_says_so() {
+    let site = Site::new().await;
+    let (_, mut link) = site.linked_device("A1").await;
+    let offer = offered(&site, &mut link, true).await;
+    let password = Secret::new(text(&offer, "password"));
+    assert!(matches!(
+        ask(&mut link, Presented::LegacyPassword { password }).await,
+        Verdict::Allowed(_)
+    ));
+    let path = format!("/sessions/{}", id(&offer));
+    let api = site.api().await;
+    site.server.clock.advance(300 + 15 * 60);
+    assert_eq!(api.get(&path).await["state"], "refused");
+    link.say(SessionStarted {
+        session: id(&offer),
+    })
+    .await;
+    let running = api.until(&path, |s| s["state"] == "running").await;
+    assert!(running["ended_at"].is_null() && running["end_code"].is_null());
+}
+
+#[tokio::test]
 async fn an_older_console_presents_a_password_only() {
     let site = Site::new().await;
     let (_, mut link) = site.linked_device("A1").await;

@@ -34,6 +34,7 @@ fn parse(mut given: impl Iterator<Item = String>) -> anyhow::Result<Order> {
             "--device-end" => order.wish.device_end = Some(value()?.into()),
             "--beside" => order.wish.beside = Some(value()?.into()),
             "--herd" => order.wish.herd = Some(value()?.into()),
+            "--handshakes" => order.wish.handshakes = Some(value()?.into()),
             "--alone" => order.wish.alone = true,
             "--peers" => order.wish.peers = Some(value()?.into()),
             other => bail!("{other:?} is not understood; start it with cargo xtask bench"),

@@ -9,6 +9,9 @@ use umbra_protocol::{DeviceId, SessionId};
 use super::devices::Row;
 use super::{StoreError, parsed};
 
+/// The end of a session that was allowed and of which the device then said nothing.
+pub const DEVICE_SILENT: &str = "device_silent";
+
 /// A session that is about to be offered.
 #[derive(Debug)]
 pub struct NewSession {
@@ -242,11 +245,13 @@ pub async fn start(
     id: SessionId,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "UPDATE sessions SET state = 'running', started_at = ? WHERE id = ? AND device = ? AND state = 'allowed'",
+        "UPDATE sessions SET state = 'running', started_at = ?, ended_at = NULL, end_code = NULL, end_sentence = NULL \
+         WHERE id = ? AND device = ? AND (state = 'allowed' OR (state = 'refused' AND end_code = ?))",
     )
     .bind(now)
     .bind(id.to_string())
     .bind(device.0)
+    .bind(DEVICE_SILENT)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -262,12 +267,15 @@ pub async fn finish(
 ) -> Result<bool, StoreError> {
     let size = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let done = sqlx::query(
-        "UPDATE sessions SET state = ?, started_at = ?, ended_at = coalesce(ended_at, ?), end_code = ?, \
+        "UPDATE sessions SET state = ?, started_at = ?, \
+         ended_at = CASE WHEN end_code = ? THEN ? ELSE coalesce(ended_at, ?) END, end_code = ?, \
          end_sentence = ?, duration_ms = ?, bytes_to_device = ?, bytes_to_console = ? \
          WHERE id = ? AND duration_ms IS NULL",
     )
     .bind(state_word(state))
     .bind(started_at)
+    .bind(DEVICE_SILENT)
+    .bind(now)
     .bind(now)
     .bind(umbra_protocol::refusal::clip(record.code.clone()))
     .bind(umbra_protocol::refusal::clip(record.sentence.clone()))
@@ -294,6 +302,27 @@ pub async fn expire(
     .bind(code)
     .bind(sentence)
     .bind(now)
+    .fetch_all(tx)
+    .await?;
+    ids.iter().map(|id| parsed("a session ID", id)).collect()
+}
+
+/// Sessions that were allowed, and whose ticket expired at `before` or earlier, become refused at `now`; returns which. The device
+/// has not said that they began, nor why they did not; if it still does, that counts.
+pub async fn give_up(
+    tx: &mut SqliteConnection,
+    now: i64,
+    before: i64,
+    sentence: &str,
+) -> Result<Vec<SessionId>, StoreError> {
+    let ids: Vec<String> = sqlx::query_scalar(
+        "UPDATE sessions SET state = 'refused', ended_at = ?, end_code = ?, end_sentence = ? \
+         WHERE state = 'allowed' AND expires_at <= ? RETURNING id",
+    )
+    .bind(now)
+    .bind(DEVICE_SILENT)
+    .bind(sentence)
+    .bind(before)
     .fetch_all(tx)
     .await?;
     ids.iter().map(|id| parsed("a session ID", id)).collect()
