@@ -24,6 +24,7 @@ use super::events::{Answer, Delivery, Input, LinkSettings, LinkStatus, Moment, O
 use super::machine::{Machine, SHORTEST_WAIT};
 use super::trouble::Trouble;
 use super::way::{Way, Ways};
+use crate::numbered::Numbered;
 
 /// The longest sleep: timers stand still while the device is suspended, so the machine is asked again soon after it wakes.
 const NAP: Duration = Duration::from_secs(10);
@@ -213,7 +214,7 @@ pub struct Link<W> {
     connect_timeout: Duration,
     /// Farewells of earlier connections.
     farewells: Vec<JoinHandle<Result<(), FrameError>>>,
-    questions: std::collections::BTreeMap<u64, oneshot::Sender<Answer>>,
+    questions: Numbered<oneshot::Sender<Answer>>,
     next_question: u64,
     leaving: Vec<oneshot::Sender<Result<(), Trouble>>>,
     said: Option<DeviceFacts>,
@@ -239,7 +240,7 @@ pub fn link<W: World>(world: W, settings: LinkSettings, seed: u64) -> (Link<W>, 
         probe: None,
         connect_timeout: settings.connect_timeout,
         farewells: Vec::new(),
-        questions: std::collections::BTreeMap::new(),
+        questions: Numbered::default(),
         next_question: 1,
         leaving: Vec::new(),
         said: None,
@@ -552,7 +553,7 @@ impl<W: World> Link<W> {
                 }
             }
             Output::Answer { question, answer } => {
-                if let Some(asked) = self.questions.remove(&question) {
+                if let Some(asked) = self.questions.remove(question) {
                     // Who asked may have gone meanwhile.
                     let _ = asked.send(answer);
                 }
