@@ -9,6 +9,7 @@ pub mod clock;
 pub mod confine;
 pub mod exit;
 pub mod files;
+mod numbered;
 pub mod os;
 pub mod paths;
 mod task;

@@ -8,8 +8,11 @@ mod ml_kem_768;
 use std::sync::Arc;
 
 use rustls::SupportedCipherSuite;
-use rustls::crypto::ring::{default_provider, kx_group};
-use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::crypto::ring::{default_provider, kx_group, sign};
+use rustls::crypto::{CryptoProvider, KeyProvider, SupportedKxGroup};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
+use zeroize::Zeroizing;
 
 use hybrid::X25519MlKem768;
 
@@ -17,6 +20,8 @@ use hybrid::X25519MlKem768;
 pub static X25519MLKEM768: &dyn SupportedKxGroup = &X25519MlKem768;
 
 /// What every TLS connection of this product computes with: ring, and the key exchanges in the order in which they are preferred.
+/// It signs with keys on the curves P-256 and P-384, as devices and consoles have them; whoever is given another kind of key (servers
+/// and gateways with certificates of others) loads it itself, and only their programs carry what that takes.
 /// A client sends its shares for the first two at once, so that a peer that only knows X25519 costs no extra round trip.
 ///
 /// Only TLS 1.3 has suites in it, whatever else is compiled in: nobody speaks an older version with it.
@@ -30,12 +35,26 @@ pub fn provider() -> CryptoProvider {
             kx_group::SECP256R1,
             kx_group::SECP384R1,
         ],
+        key_provider: &CurveKeys,
         ..provider
     }
 }
 
 fn is_of_tls13(suite: &SupportedCipherSuite) -> bool {
     suite.tls13().is_some()
+}
+
+/// Loads keys on elliptic curves and no others.
+#[derive(Debug)]
+struct CurveKeys;
+
+impl KeyProvider for CurveKeys {
+    fn load_private_key(
+        &self,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        sign::any_ecdsa_type(&Zeroizing::new(key))
+    }
 }
 
 /// [`provider`], as configurations take it.

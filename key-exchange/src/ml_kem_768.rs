@@ -5,8 +5,8 @@ use ml_kem::array::Array;
 use ml_kem::kem::{Decapsulate as _, KeyExport as _};
 use ml_kem::ml_kem_768::{DecapsulationKey, EncapsulationKey};
 use ml_kem::{B32, Seed, SharedKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::crypto::GetRandomFailed;
-use rustls::crypto::ring::default_provider;
 use rustls::{Error, PeerMisbehaved};
 use zeroize::Zeroizing;
 
@@ -60,5 +60,5 @@ pub(crate) fn answer(public: &[u8]) -> Result<Answer, Error> {
 }
 
 fn random(bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
-    default_provider().secure_random.fill(bytes)
+    SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
 }

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::json::{self, Fields, Json};
+
 /// Why some bytes are no message.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -27,12 +29,11 @@ pub trait MessageSet: Serialize + DeserializeOwned {
     /// The `type` of every message of the set.
     const TYPES: &'static [&'static str];
 
-    /// Reads a message whose `type` is known already: its body alone, straight from the text. (What serde makes for the whole set
-    /// would hold every message in memory in a form of its own before it reads it, and is several times as much code.)
+    /// Reads the body of a message whose `type` is known already.
     ///
     /// # Errors
     /// What is wrong with the body; nothing for a `type` that the set doesn't have.
-    fn read(kind: &str, bytes: &[u8]) -> Result<Option<Self>, serde_json::Error>;
+    fn read(kind: &str, body: Json) -> Result<Option<Self>, serde_json::Error>;
 
     /// Checks what the types alone cannot: counts and lengths from [`crate::limits`].
     fn within_limits(&self) -> Result<(), String>;
@@ -46,22 +47,25 @@ pub fn decode<M: MessageSet>(bytes: &[u8], limit: usize) -> Result<M, DecodeErro
             limit,
         });
     }
-    #[derive(serde::Deserialize)]
-    struct Head {
-        r#type: String,
-    }
     // A list of values would be read as well, by their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(DecodeError::Malformed("it is no JSON object".to_owned()));
     }
-    let head: Head = serde_json::from_slice(bytes).map_err(malformed)?;
-    let Some(message) = M::read(&head.r#type, bytes).map_err(malformed)? else {
+    let (kind, body) = json::from_slice(bytes).and_then(head).map_err(malformed)?;
+    let Some(message) = M::read(&kind, body).map_err(malformed)? else {
         return Err(DecodeError::UnknownType(
-            head.r#type.escape_debug().take(64).collect(),
+            kind.escape_debug().take(64).collect(),
         ));
     };
     message.within_limits().map_err(DecodeError::Malformed)?;
     Ok(message)
+}
+
+/// The `type` and all else.
+fn head(message: Json) -> Result<(String, Json), serde_json::Error> {
+    Fields::read(message, |fields| {
+        Ok((fields.take_text("type")?, fields.rest()))
+    })
 }
 
 /// Writes one message.

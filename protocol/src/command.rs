@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::enrolment::Connector;
 use crate::ids::CommandId;
+use crate::json::{Fields, unknown_word};
 
 /// A command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Command {
     /// Names this command for ever.
     pub id: CommandId,
@@ -18,7 +19,7 @@ pub struct Command {
 }
 
 /// What a device can be told to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     /// Restart the device.
@@ -46,7 +47,42 @@ pub enum Action {
     },
 }
 
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Fields::read(reader, |fields| {
+            Ok(Self {
+                id: fields.take("id")?,
+                action: Action::read(fields)?,
+            })
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Fields::read(reader, Self::read)
+    }
+}
+
 impl Action {
+    fn read(fields: &mut Fields) -> Result<Self, serde_json::Error> {
+        Ok(match fields.take_text("action")?.as_str() {
+            "reboot" => Action::Reboot,
+            "shutdown" => Action::Shutdown,
+            "update" => Action::Update,
+            "message" => Action::Message {
+                text: fields.take_text("text")?,
+            },
+            "inventory" => Action::Inventory,
+            "renew" => Action::Renew,
+            "rekey" => Action::Rekey,
+            "connectors" => Action::Connectors {
+                connectors: fields.take("connectors")?,
+            },
+            other => return Err(unknown_word(other)),
+        })
+    }
+
     /// The action's name on the wire.
     pub fn name(&self) -> &'static str {
         match self {
@@ -63,7 +99,7 @@ impl Action {
 }
 
 /// How a command went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CommandResult {
     /// Which command.
     pub id: CommandId,
@@ -76,11 +112,13 @@ pub struct CommandResult {
     pub facts: BTreeMap<String, String>,
 }
 
+crate::json::object!(CommandResult { id, state, sentence; facts });
+
 /// How far a command is that takes long. Said while it runs, to servers that ask for it with [`feature::COMMAND_PROGRESS`] only; it
 /// may be lost, and the next one replaces it.
 ///
 /// [`feature::COMMAND_PROGRESS`]: crate::hello::feature::COMMAND_PROGRESS
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CommandProgress {
     /// Which command.
     pub id: CommandId,
@@ -91,8 +129,10 @@ pub struct CommandProgress {
     pub sentence: String,
 }
 
+crate::json::object!(CommandProgress { id, sentence; percent });
+
 /// The end of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
     /// It was carried out.
@@ -102,3 +142,5 @@ pub enum CommandState {
     /// The device may have died while carrying it out; it was not tried again.
     Interrupted,
 }
+
+crate::json::words!(CommandState { Done = "done", Failed = "failed", Interrupted = "interrupted" });

@@ -3,13 +3,13 @@
 //! The proofs are those of SCRAM (RFC 5802) with a transcript that is bound to the TLS connection
 //! ([`crate::first_auth`]), so that nobody between the two ends can use or learn the key.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::hello::TrustAnchors;
 use crate::ids::{DeviceId, KeyId};
 
 /// The server's answer to a hello with the intent to enrol.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Challenge {
     /// The version that both speak from now on.
     pub version: u16,
@@ -21,8 +21,10 @@ pub struct Challenge {
     pub rounds: u32,
 }
 
+crate::json::object!(Challenge { version, nonce, salt, rounds;  });
+
 /// The device's proof that it knows a first-authentication key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Enrol {
     /// Which key.
     pub key_id: KeyId,
@@ -32,8 +34,10 @@ pub struct Enrol {
     pub proof: String,
 }
 
+crate::json::object!(Enrol { key_id, nonce, proof;  });
+
 /// The device is taken on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Enrolled {
     /// The server's proof that it knows the key too, 64 hexadecimal digits. The device checks it before it believes the
     /// rest.
@@ -48,8 +52,10 @@ pub struct Enrolled {
     pub connectors: Vec<Connector>,
 }
 
+crate::json::object!(Enrolled { proof, device_id, device_name, anchors, connectors;  });
+
 /// One way to the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Connector {
     /// Directly, or through a gateway.
     pub kind: ConnectorKind,
@@ -63,8 +69,10 @@ pub struct Connector {
     pub roots: Vec<String>,
 }
 
+crate::json::object!(Connector { kind, address, port; roots });
+
 /// The kinds of connector, with the field's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectorKind {
     /// Directly to the management server.
@@ -72,3 +80,5 @@ pub enum ConnectorKind {
     /// Through a gateway.
     Icg,
 }
+
+crate::json::words!(ConnectorKind { Ums = "ums", Icg = "icg" });

@@ -137,7 +137,7 @@ message_set! {
 }
 
 /// A server's first message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attach {
     /// Versions of the uplink that the server speaks.
     pub versions: Vec<u16>,
@@ -150,20 +150,26 @@ pub struct Attach {
     pub limit: Option<u32>,
 }
 
+crate::json::object!(Attach { versions, server_root, server_name; limit });
+
 /// How many devices the server wants on this gateway from now on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limit {
     /// The number; `None`: no limit. Devices that are connected stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<u32>,
 }
 
+crate::json::object!(Limit { ; devices });
+
 /// The device on this stream is known to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Admit {
     /// The number from the stream's head.
     pub stream: u64,
 }
+
+crate::json::object!(Admit { stream;  });
 
 /// The device on this stream shall go, and is told why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,7 +182,7 @@ pub struct DropStream {
 }
 
 /// Two ends will come with these tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OpenRendezvous {
     /// Chosen by the server.
     pub id: RendezvousId,
@@ -188,15 +194,19 @@ pub struct OpenRendezvous {
     pub expires_in_seconds: u32,
 }
 
+crate::json::object!(OpenRendezvous { id, device, console, expires_in_seconds;  });
+
 /// A rendezvous that is not wanted any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Withdraw {
     /// Which one.
     pub id: RendezvousId,
 }
 
+crate::json::object!(Withdraw { id;  });
+
 /// The uplink stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attached {
     /// The version that is spoken from now on.
     pub version: u16,
@@ -206,15 +216,19 @@ pub struct Attached {
     pub connections: u32,
 }
 
+crate::json::object!(Attached { version, gateway_version, connections;  });
+
 /// Both ends may come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RendezvousReady {
     /// Which one.
     pub id: RendezvousId,
 }
 
+crate::json::object!(RendezvousReady { id;  });
+
 /// A rendezvous is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RendezvousEnded {
     /// Which one.
     pub id: RendezvousId,
@@ -227,6 +241,8 @@ pub struct RendezvousEnded {
     /// Bytes that went to the console.
     pub bytes_to_console: u64,
 }
+
+crate::json::object!(RendezvousEnded { id, code, sentence, bytes_to_device, bytes_to_console;  });
 
 /// How a rendezvous ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -271,20 +287,24 @@ impl TunnelEnd {
 }
 
 /// The gateway is going down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Draining {
     /// When it is worth to come back.
     pub retry_after_seconds: u32,
 }
 
+crate::json::object!(Draining { retry_after_seconds;  });
+
 /// A device was turned away before it had a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rejected {
     /// What the device called itself.
     pub label: String,
     /// Why.
     pub code: RefusalCode,
 }
+
+crate::json::object!(Rejected { label, code;  });
 
 /// Which end of a rendezvous somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -336,7 +356,7 @@ impl FromStr for TunnelSide {
 }
 
 /// What the gateway says first on a device's stream; the device's own bytes follow. Framed like the control stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StreamHead {
     /// The number by which `admit` and `drop` name the stream.
     pub stream: u64,
@@ -346,6 +366,8 @@ pub struct StreamHead {
     #[serde(default)]
     pub label: String,
 }
+
+crate::json::object!(StreamHead { stream, from; label });
 
 impl StreamHead {
     /// As it goes over the wire, without the length.
@@ -364,7 +386,7 @@ impl StreamHead {
                 limit: STREAM_HEAD,
             });
         }
-        let head: Self = serde_json::from_slice(bytes)
+        let head: Self = crate::json::from_slice(bytes)
             .map_err(|error| DecodeError::Malformed(crate::refusal::clip(error.to_string())))?;
         text_within("label", &head.label, LABEL).map_err(DecodeError::Malformed)?;
         Ok(head)

@@ -1,6 +1,6 @@
 //! The first words on the link.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ids::{RunId, UnitId};
 
@@ -14,7 +14,7 @@ pub mod feature {
 }
 
 /// What a device wants of this connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Intent {
     /// To be taken on with a first-authentication key.
@@ -26,8 +26,10 @@ pub enum Intent {
     Probe,
 }
 
+crate::json::words!(Intent { Enrol = "enrol", Link = "link", Probe = "probe" });
+
 /// The device's first message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hello {
     /// Protocol versions that the device speaks.
     pub versions: Vec<u16>,
@@ -46,8 +48,10 @@ pub struct Hello {
     pub run: Option<RunId>,
 }
 
+crate::json::object!(Hello { versions, intent, device; features, settings_revision, run });
+
 /// What a device tells about itself. All of it is the device's word, none of it is identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceFacts {
     /// Label that people read on the device.
     pub unit_id: UnitId,
@@ -72,8 +76,10 @@ pub struct DeviceFacts {
     pub secure_mode: bool,
 }
 
+crate::json::object!(DeviceFacts { unit_id, name, os, agent_version, architecture, secure_mode; shadowing, shadow_port, addresses });
+
 /// One PEM root certificate or more, and the keys that sign session tickets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrustAnchors {
     /// PEM root certificates of the server; the device pins them.
     pub roots: Vec<String>,
@@ -81,8 +87,10 @@ pub struct TrustAnchors {
     pub ticket_keys: Vec<TicketKey>,
 }
 
+crate::json::object!(TrustAnchors { roots, ticket_keys;  });
+
 /// A public key that verifies session tickets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TicketKey {
     /// Its name in the ticket's header.
     pub kid: String,
@@ -90,8 +98,10 @@ pub struct TicketKey {
     pub ed25519: String,
 }
 
+crate::json::object!(TicketKey { kid, ed25519;  });
+
 /// The server's answer to a hello with the intent to link.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Welcome {
     /// The version that both speak from now on.
     pub version: u16,
@@ -107,3 +117,5 @@ pub struct Welcome {
     /// What to trust from now on.
     pub anchors: TrustAnchors,
 }
+
+crate::json::object!(Welcome { version, heartbeat_seconds, server_time, device_name, anchors; features });

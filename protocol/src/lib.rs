@@ -29,6 +29,7 @@ pub mod first_auth;
 pub mod gateway;
 pub mod hello;
 pub mod ids;
+pub mod json;
 pub mod limits;
 pub mod link;
 pub mod message;

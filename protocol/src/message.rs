@@ -41,9 +41,9 @@ macro_rules! message_set {
 
         impl $crate::codec::MessageSet for $name {
             const TYPES: &'static [&'static str] = &[$($wire),+];
-            fn read(kind: &str, bytes: &[u8]) -> Result<Option<Self>, serde_json::Error> {
+            fn read(kind: &str, body: $crate::json::Json) -> Result<Option<Self>, serde_json::Error> {
                 Ok(Some(match kind {
-                    $($wire => $name::$variant(serde_json::from_slice(bytes)?),)+
+                    $($wire => $name::$variant(serde::Deserialize::deserialize(body)?),)+
                     _ => return Ok(None),
                 }))
             }

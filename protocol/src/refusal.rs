@@ -1,6 +1,6 @@
 //! Refusals: one stable code for the peer, one sentence for a person, and what the refused side should do next.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What the refused side should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +16,10 @@ pub enum Remedy {
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $remedy:ident;)+) => {
         /// Stable refusal codes. A code that this build does not know is read as [`RefusalCode::Unknown`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum RefusalCode {
-            $($(#[doc = $doc])+ #[serde(rename = $code)] $variant,)+
+            $($(#[doc = $doc])+ $variant,)+
             /// A code from a newer peer.
-            #[serde(other, rename = "unknown")]
             Unknown,
         }
 
@@ -150,6 +149,25 @@ codes! {
     TunnelWrongSide = "tunnel_wrong_side", Stop;
 }
 
+impl Serialize for RefusalCode {
+    fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+        writer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for RefusalCode {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        String::deserialize(reader).map(|code| Self::read(&code))
+    }
+}
+
+impl RefusalCode {
+    fn read(code: &str) -> Self {
+        let known = Self::ALL.iter().find(|known| known.as_str() == code);
+        known.copied().unwrap_or(RefusalCode::Unknown)
+    }
+}
+
 impl std::fmt::Display for RefusalCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -157,7 +175,7 @@ impl std::fmt::Display for RefusalCode {
 }
 
 /// A refusal as it travels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// Stable code.
     pub code: RefusalCode,
@@ -167,6 +185,8 @@ pub struct Refusal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u32>,
 }
+
+crate::json::object!(Refusal { code, sentence; retry_after_seconds });
 
 impl Refusal {
     /// A refusal without a hint about when to come back. The sentence is cut at the limit.

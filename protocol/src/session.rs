@@ -1,13 +1,14 @@
 //! Shadowing sessions on the link: announced, verified once, started, ended, recorded.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::SessionId;
+use crate::json::{Fields, unknown_word};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
 /// What an operator may do in a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Permissions {
     /// Keyboard and pointer reach the device.
@@ -16,8 +17,10 @@ pub struct Permissions {
     pub clipboard: bool,
 }
 
+crate::json::object!(Permissions { control, clipboard;  });
+
 /// The server tells the device that a session is coming.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionRequest {
     /// Which session.
     pub session: SessionId,
@@ -30,8 +33,10 @@ pub struct SessionRequest {
     pub permissions: Permissions,
 }
 
+crate::json::object!(SessionRequest { session, operator, permissions; reason });
+
 /// The device's end of a rendezvous: the console of an announced session waits at the gateway that this link goes through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionTunnel {
     /// For which session.
     pub session: SessionId,
@@ -41,8 +46,10 @@ pub struct SessionTunnel {
     pub expires_in_seconds: u32,
 }
 
+crate::json::object!(SessionTunnel { session, token, expires_in_seconds;  });
+
 /// The device asks about somebody who presented a ticket or a password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionVerify {
     /// Pairs the question with its verdict; unique on this link.
     pub question: u64,
@@ -52,7 +59,7 @@ pub struct SessionVerify {
 }
 
 /// What a console presented inside the tunnel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "presented", rename_all = "snake_case")]
 pub enum Presented {
     /// A ticket, whose signature the device has checked, and the session password.
@@ -70,7 +77,7 @@ pub enum Presented {
 }
 
 /// The server's answer, given once per ticket and password.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionVerdict {
     /// Which question.
     pub question: u64,
@@ -80,7 +87,7 @@ pub struct SessionVerdict {
 }
 
 /// Yes or no.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// The session may begin as described.
@@ -90,14 +97,16 @@ pub enum Verdict {
 }
 
 /// A session has begun: the viewer sees the screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionStarted {
     /// Which session.
     pub session: SessionId,
 }
 
+crate::json::object!(SessionStarted { session;  });
+
 /// The server wants a session to end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionEnd {
     /// Which session.
     pub session: SessionId,
@@ -105,8 +114,10 @@ pub struct SessionEnd {
     pub sentence: String,
 }
 
+crate::json::object!(SessionEnd { session, sentence;  });
+
 /// What is kept of a session. The device sends it until the server has received it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionRecord {
     /// Which session.
     pub session: SessionId,
@@ -122,9 +133,11 @@ pub struct SessionRecord {
     pub bytes_to_console: u64,
 }
 
+crate::json::object!(SessionRecord { session, code, sentence, duration_ms, bytes_to_device, bytes_to_console;  });
+
 /// The device turned a caller away without asking the server: its ticket was forged, used before or for another device, or
 /// it wanted an unprotected session. For the audit log; said once, if the link stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CallerRefused {
     /// The caller's IP address, as text.
     pub from: String,
@@ -132,9 +145,48 @@ pub struct CallerRefused {
     pub refusal: Refusal,
 }
 
+crate::json::object!(CallerRefused { from, refusal;  });
+
 /// The server has filed a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordFiled {
     /// Of which session.
     pub session: SessionId,
+}
+
+crate::json::object!(RecordFiled { session;  });
+
+impl<'de> Deserialize<'de> for SessionVerify {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Fields::read(reader, |fields| {
+            Ok(Self {
+                question: fields.take("question")?,
+                presented: match fields.take_text("presented")?.as_str() {
+                    "ticket" => Presented::Ticket {
+                        ticket: fields.take_text("ticket")?,
+                        password: fields.take("password")?,
+                    },
+                    "legacy_password" => Presented::LegacyPassword {
+                        password: fields.take("password")?,
+                    },
+                    other => return Err(unknown_word(other)),
+                },
+            })
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionVerdict {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Fields::read(reader, |fields| {
+            Ok(Self {
+                question: fields.take("question")?,
+                verdict: match fields.take_text("verdict")?.as_str() {
+                    "allowed" => Verdict::Allowed(Deserialize::deserialize(fields.rest())?),
+                    "refused" => Verdict::Refused(Deserialize::deserialize(fields.rest())?),
+                    other => return Err(unknown_word(other)),
+                },
+            })
+        })
+    }
 }

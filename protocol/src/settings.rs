@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::json::Json;
 
 /// The value of a parameter. Which kind and range a parameter has is the registry table's business, on the device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
     /// `true` or `false`.
@@ -16,6 +19,30 @@ pub enum Value {
     Text(String),
     /// Several texts.
     List(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Self::read(Json::deserialize(reader)?).ok_or_else(|| {
+            D::Error::custom("a parameter is a word, a number, a text or a list of texts")
+        })
+    }
+}
+
+impl Value {
+    fn read(value: Json) -> Option<Self> {
+        match value {
+            Json::Bool(value) => Some(Value::Bool(value)),
+            Json::Natural(value) => i64::try_from(value).ok().map(Value::Int),
+            Json::Negative(value) => Some(Value::Int(value)),
+            Json::Text(value) => Some(Value::Text(value)),
+            Json::List(values) => {
+                let texts = values.into_iter().map(String::deserialize);
+                texts.collect::<Result<_, _>>().ok().map(Value::List)
+            }
+            Json::Null | Json::Float(_) | Json::Object(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Value {
@@ -30,7 +57,7 @@ impl std::fmt::Display for Value {
 }
 
 /// All parameters that the server decides for this device. Replaces the previous set as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// Grows with every change.
     pub revision: u64,
@@ -38,8 +65,10 @@ pub struct Settings {
     pub values: BTreeMap<String, Value>,
 }
 
+crate::json::object!(Settings { revision, values;  });
+
 /// The device has taken over a set of settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SettingsApplied {
     /// Which revision.
     pub revision: u64,
@@ -47,3 +76,5 @@ pub struct SettingsApplied {
     #[serde(default)]
     pub refused: BTreeMap<String, String>,
 }
+
+crate::json::object!(SettingsApplied { revision; refused });

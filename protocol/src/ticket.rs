@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::fingerprint::Fingerprint;
@@ -15,7 +15,7 @@ use crate::limits;
 use crate::session::Permissions;
 
 /// What a ticket says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ticket {
     /// Which session.
     pub session: SessionId,
@@ -34,6 +34,8 @@ pub struct Ticket {
     /// When it ends, by the server's clock, seconds since 1970. The server checks it; the device's clock has no say.
     pub exp: i64,
 }
+
+crate::json::object!(Ticket { session, device, certificate, operator, permissions, nonce, iat, exp;  });
 
 /// Why a ticket is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +57,7 @@ pub enum TicketError {
     Signature,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Header {
     alg: String,
     typ: String,
@@ -63,6 +65,8 @@ struct Header {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crit: Option<Vec<String>>,
 }
+
+crate::json::object!(Header { alg, typ, kid; crit });
 
 const TYPE: &str = "umbra-ticket";
 
@@ -133,7 +137,7 @@ pub fn verify(compact: &str, keys: &[TicketKey]) -> Result<Ticket, TicketError> 
     let (header, payload) = signed.split_once('.').ok_or(TicketError::Malformed)?;
     let part = |text: &str| B64.decode(text).map_err(|_| TicketError::Malformed);
     let header: Header =
-        serde_json::from_slice(&part(header)?).map_err(|_| TicketError::Malformed)?;
+        crate::json::from_slice(&part(header)?).map_err(|_| TicketError::Malformed)?;
     if header.alg != "EdDSA" || header.typ != TYPE || header.crit.is_some() {
         return Err(TicketError::Algorithm);
     }
@@ -145,7 +149,7 @@ pub fn verify(compact: &str, keys: &[TicketKey]) -> Result<Ticket, TicketError> 
     UnparsedPublicKey::new(&ED25519, public)
         .verify(signed.as_bytes(), &part(signature)?)
         .map_err(|_| TicketError::Signature)?;
-    serde_json::from_slice(&part(payload)?).map_err(|_| TicketError::Malformed)
+    crate::json::from_slice(&part(payload)?).map_err(|_| TicketError::Malformed)
 }
 
 #[cfg(test)]

@@ -17,13 +17,15 @@ pub type Moment = Duration;
 pub struct Job(pub u32);
 
 /// Where a server or a gateway is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Address {
     /// A name, an IPv4 address, or an IPv6 address without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
 }
+
+umbra_protocol::json::object!(Address { host, port;  });
 
 /// Where one is, and what its root must be if that is known from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

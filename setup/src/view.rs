@@ -1,8 +1,9 @@
 //! What a face shows and what it answers. A face needs to know nothing else: it draws the items in their order, offers the
 //! actions, and sends what the person did. No view holds a key in clear unless the person has asked to see it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use umbra_protocol::Secret;
+use umbra_protocol::json::{Fields, unknown_word};
 
 use crate::catalogue::Language;
 
@@ -179,8 +180,8 @@ pub enum Tone {
 
 /// What the person did. An input that does not fit the screen (an unknown ID, a button that can't be pressed) changes nothing:
 /// the screen may have changed while it was on its way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "input", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
     /// An entry holds this now, as a whole. It may be the key, so it is treated like one.
     Set {
@@ -210,4 +211,32 @@ pub enum Input {
     },
     /// The face is gone: the window was closed, the line was cut. What was entered stays, except the key.
     Close,
+}
+
+impl<'de> Deserialize<'de> for Input {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Fields::read(reader, |fields| {
+            let input = match fields.take_text("input")?.as_str() {
+                "set" => Input::Set {
+                    entry: fields.take_text("entry")?,
+                    text: fields.take("text")?,
+                },
+                "choose" => Input::Choose {
+                    choice: fields.take_text("choice")?,
+                    option: fields.take_text("option")?,
+                },
+                "reveal" => Input::Reveal {
+                    entry: fields.take_text("entry")?,
+                    on: fields.take("on")?,
+                },
+                "press" => Input::Press {
+                    action: fields.take_text("action")?,
+                },
+                "close" => Input::Close,
+                other => return Err(unknown_word(other)),
+            };
+            fields.nothing_else()?;
+            Ok(input)
+        })
+    }
 }

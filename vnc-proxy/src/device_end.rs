@@ -199,7 +199,7 @@ pub async fn serve<S>(
     stop: impl Future<Output = StopCause>,
 ) -> Outcome
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let started = Instant::now();
     // Stopping works in every phase and wins once.

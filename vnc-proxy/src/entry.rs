@@ -19,6 +19,8 @@ use crate::viewer_handshake::{ViewerError, ViewerHandshake, ViewerLine};
 const EARLY_MAX: usize = 256;
 
 /// Carries a session to its end, with the VNC server's program reaped; why it ended, bytes to the device and to the console.
+///
+/// Only the moving of bytes is made for the kind of stream; what comes before is rare and the same for all.
 pub(crate) async fn enter_and_carry<S>(
     stream: &mut S,
     connected: Connected,
@@ -27,10 +29,10 @@ pub(crate) async fn enter_and_carry<S>(
     stop: &mut (impl Future<Output = StopCause> + Unpin),
 ) -> (EndReason, u64, u64)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut session = Session {
-        stream,
+        stream: &mut *stream,
         options,
         total: options.limits.total.map(|total| started + total),
         to_device: 0,
@@ -48,13 +50,14 @@ where
             return (reason, session.to_device, session.to_console);
         }
     };
+    let (to_device_before, to_console_before) = (session.to_device, session.to_console);
     let limits = Limits {
         total: session
             .total
             .map(|total| total.saturating_duration_since(Instant::now())),
         ..options.limits
     };
-    let carrying = splice(session.stream, &mut vnc, inlet, &said, limits, stop);
+    let carrying = splice(stream, &mut vnc, inlet, &said, limits, stop);
     let spliced = with_child(carrying, child.as_mut()).await;
     // Closed first: a spawned server ends when its connection does.
     drop(vnc);
@@ -68,8 +71,8 @@ where
     } = spliced;
     (
         reason(end),
-        session.to_device + to_device,
-        session.to_console + to_console,
+        to_device_before + to_device,
+        to_console_before + to_console,
     )
 }
 
@@ -82,8 +85,13 @@ struct Entered {
     said: Vec<u8>,
 }
 
-struct Session<'s, S> {
-    stream: &'s mut S,
+/// A viewer's stream, of whatever kind.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+struct Session<'s> {
+    stream: &'s mut dyn Duplex,
     options: &'s SessionOptions,
     total: Option<Instant>,
     /// Bytes of the viewer's that are at the VNC server.
@@ -92,7 +100,7 @@ struct Session<'s, S> {
     to_console: u64,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
+impl Session<'_> {
     async fn enter(
         &mut self,
         connected: Connected,
@@ -291,7 +299,7 @@ async fn at(moment: Option<Instant>) {
 }
 
 /// The next byte of a side that may close in order or not.
-async fn next_byte(stream: &mut (impl AsyncRead + Unpin)) -> Result<u8, EndReason> {
+async fn next_byte(stream: &mut dyn Duplex) -> Result<u8, EndReason> {
     let mut byte = [0];
     match stream.read(&mut byte).await {
         Ok(0) => Err(EndReason::ViewerClosed),

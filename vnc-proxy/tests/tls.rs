@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lab::{ByteByByte, Identity, read, read_to_end, soon, tls_pair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio::time::Instant;
@@ -337,12 +337,22 @@ async fn an_rsa_certificate_of_the_field_is_accepted() {
         "x509 -req -in request.pem -signkey key.der -sha512 -days 8000 -outform DER -out certificate.der",
     );
     let file = |name: &str| std::fs::read(folder.path().join(name)).expect("a file");
-    let key = rustls::pki_types::PrivatePkcs1KeyDer::from(file("key.der")).into();
+    let key: PrivateKeyDer<'static> =
+        rustls::pki_types::PrivatePkcs1KeyDer::from(file("key.der")).into();
     let identity = Identity {
         certificate: file("certificate.der").into(),
-        key,
+        key: key.clone_key(),
     };
-    handshake(identity.server_config(), identity.client_config())
+    // A device of the field is no program of ours: it signs with what ours don't have.
+    let signing = rustls::crypto::ring::sign::any_supported_type(&key).expect("a usable key");
+    let certified = CertifiedKey::new(vec![identity.certificate.clone()], signing);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let device = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("a protocol version")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    handshake(Arc::new(device), identity.client_config())
         .await
         .expect("accepted");
 }

@@ -90,7 +90,7 @@ pub(super) async fn run(
             key: offer.key.clone(),
         };
         let mut steps = Vec::new();
-        let joined = join(&request, paths, |step| steps.push(step)).await;
+        let joined = join(&request, paths, &mut |step| steps.push(step)).await;
         for step in steps {
             if let Some(line) = told(step, &request.trust) {
                 writeln!(out, "{line}")?;

@@ -56,12 +56,15 @@ async fn watch(arguments: &Arguments, paths: &Paths, out: &mut dyn Write) -> Res
 
 fn show(json: bool, status: &Status, running: bool, out: &mut dyn Write) -> Result<(), Problem> {
     if json {
-        // Written and read again: the code for writing it is there anyway, and that for putting it together would be large.
-        let text = serde_json::to_vec(status).unwrap_or_default();
-        let mut value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-        value["running"] = serde_json::Value::Bool(running);
-        value["sentence"] = serde_json::Value::String(sentence(status, running));
-        writeln!(out, "{value}")?;
+        let wrong = |error| Problem::of(Exit::Internal, &error);
+        let object = serde_json::to_string(status).map_err(wrong)?;
+        let sentence = serde_json::to_string(&sentence(status, running)).map_err(wrong)?;
+        // Two more fields in the same object: the code for writing it is there anyway.
+        let fields = object.strip_suffix('}').unwrap_or(&object);
+        writeln!(
+            out,
+            "{fields},\"running\":{running},\"sentence\":{sentence}}}"
+        )?;
     } else if running {
         write!(out, "{}", status.report())?;
     } else {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use umbra_protocol::CommandId;
 use umbra_protocol::command::{Action, Command, CommandResult, CommandState};
 
@@ -17,7 +17,7 @@ pub const ENTRIES_MAX: usize = 256;
 const FILE_MAX: usize = 64 * 1024 * 1024;
 
 /// One command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Entry {
     id: CommandId,
     action: String,
@@ -31,11 +31,15 @@ struct Entry {
     filed: bool,
 }
 
+umbra_protocol::json::object!(Entry { id, action, boot; result, filed });
+
 /// What a newer version writes beside it is passed over: what both know is remembered all the same.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Kept {
     commands: Vec<Entry>,
 }
+
+umbra_protocol::json::object!(Kept { commands;  });
 
 /// What to do with a command that arrived.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,12 +87,12 @@ impl Journal {
         let path = paths.commands();
         let kept = match files::read(&path, FILE_MAX).map_err(JournalError::File)? {
             None => Kept::default(),
-            Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| JournalError::Damaged {
+            Some(bytes) => umbra_protocol::json::from_slice(&bytes).map_err(|source| {
+                JournalError::Damaged {
                     path: path.clone(),
                     source,
-                })?
-            }
+                }
+            })?,
         };
         let mut journal = Self {
             path,

@@ -11,13 +11,13 @@ mod privileges;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::paths::Paths;
 use crate::registry::Snapshot;
 
 /// One thing that is given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
     /// Nothing that is started gets more privileges than the agent has (`PR_SET_NO_NEW_PRIVS`).
@@ -29,6 +29,8 @@ pub enum Layer {
     /// System calls that the agent doesn't need (seccomp).
     SystemCalls,
 }
+
+umbra_protocol::json::words!(Layer { Privileges = "privileges", Capabilities = "capabilities", Files = "files", SystemCalls = "system_calls" });
 
 impl Layer {
     /// Its name, for people.
@@ -43,7 +45,7 @@ impl Layer {
 }
 
 /// How much of a layer is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {
     /// All of it.
@@ -54,8 +56,10 @@ pub enum Hold {
     None,
 }
 
+umbra_protocol::json::words!(Hold { Full = "full", Part = "part", None = "none" });
+
 /// A layer, and how it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Confined {
     /// Which layer.
     pub layer: Layer,
@@ -67,6 +71,8 @@ pub struct Confined {
     #[serde(default)]
     pub lacking: bool,
 }
+
+umbra_protocol::json::object!(Confined { layer, hold, sentence; lacking });
 
 impl Confined {
     fn new(layer: Layer, hold: Hold, sentence: impl Into<String>) -> Self {

@@ -126,7 +126,7 @@ impl Client {
             .await
         {
             Ok(0) | Err(_) => Err(ClientError::Closed),
-            Ok(_) => serde_json::from_slice(&line).map_err(|_| ClientError::Answer),
+            Ok(_) => umbra_protocol::json::from_slice(&line).map_err(|_| ClientError::Answer),
         }
     }
 }

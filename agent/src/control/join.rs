@@ -59,7 +59,7 @@ pub enum JoinError {
 pub async fn join(
     request: &EnrolRequest,
     paths: &Paths,
-    mut progress: impl FnMut(Step),
+    progress: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Joined, JoinError> {
     match Client::connect(paths).await {
         Ok(mut client) => {
@@ -90,7 +90,7 @@ pub async fn join(
 async fn here(
     request: &EnrolRequest,
     paths: &Paths,
-    progress: impl FnMut(Step),
+    progress: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Joined, JoinError> {
     if let Some(enrolled) = Enrolled::load(paths).map_err(JoinError::Enrolment)? {
         let sentence = format!(

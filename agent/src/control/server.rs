@@ -289,7 +289,7 @@ async fn attend(stream: UnixStream, context: Context, places: Places) {
 }
 
 pub(super) fn read(line: &[u8]) -> Result<Request, Failure> {
-    serde_json::from_slice(line).map_err(|error| {
+    umbra_protocol::json::from_slice(line).map_err(|error| {
         Failure::new(
             ErrorCode::Usage,
             format!("the request can't be understood ({error})"),

@@ -1,9 +1,10 @@
 //! What is said on the control socket: one JSON object per line, at most 64 KiB, a request and then its answer. `watch` is
 //! answered with a line for each change until the caller leaves.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use umbra_protocol::Secret;
 use umbra_protocol::ids::SessionId;
+use umbra_protocol::json::{Fields, unknown_word};
 
 use crate::exit::Exit;
 use crate::registry::Entry;
@@ -15,8 +16,8 @@ pub const REQUEST_MAX: usize = 64 * 1024;
 pub const RESPONSE_MAX: usize = 1024 * 1024;
 
 /// What somebody on the device wants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// The status now. For anyone.
     Status {},
@@ -25,7 +26,6 @@ pub enum Request {
     /// Parameters with their values, those whose name begins with `prefix`. For anyone; secrets are masked.
     RegistryList {
         /// Beginning of the names.
-        #[serde(default)]
         prefix: String,
     },
     /// One parameter. For anyone; a secret is masked.
@@ -80,6 +80,46 @@ pub enum TrustGiven {
     PublicCa,
 }
 
+impl<'de> Deserialize<'de> for Request {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Fields::read(reader, |fields| {
+            let request = match fields.take_text("request")?.as_str() {
+                "status" => Request::Status {},
+                "watch" => Request::Watch {},
+                "registry_list" => Request::RegistryList {
+                    prefix: fields.take_or_default("prefix")?,
+                },
+                "registry_get" => Request::RegistryGet {
+                    name: fields.take_text("name")?,
+                },
+                "registry_set" => Request::RegistrySet {
+                    name: fields.take_text("name")?,
+                    words: fields.take("words")?,
+                },
+                "registry_reset" => Request::RegistryReset {
+                    name: fields.take_text("name")?,
+                },
+                "enrol" => Request::Enrol {
+                    address: fields.take_text("address")?,
+                    trust: fields.take("trust")?,
+                    key: fields.take("key")?,
+                },
+                "leave" => Request::Leave {},
+                "consent" => Request::Consent {
+                    session: fields.take("session")?,
+                    accept: fields.take("accept")?,
+                },
+                "end_session" => Request::EndSession {
+                    session: fields.take("session")?,
+                },
+                other => return Err(unknown_word(other)),
+            };
+            fields.nothing_else()?;
+            Ok(request)
+        })
+    }
+}
+
 impl Request {
     /// Whether the asker needs rights.
     pub fn changes_something(&self) -> bool {
@@ -99,7 +139,7 @@ impl Request {
 }
 
 /// What the agent answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Response {
     /// The status.
@@ -120,8 +160,27 @@ pub enum Response {
     Failed(Failure),
 }
 
+impl<'de> Deserialize<'de> for Response {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        Fields::read(reader, |fields| {
+            Ok(match fields.take_text("answer")?.as_str() {
+                "status" => Response::Status(Deserialize::deserialize(fields.rest())?),
+                "registry" => Response::Registry {
+                    entries: fields.take("entries")?,
+                    problems: fields.take("problems")?,
+                },
+                "done" => Response::Done {
+                    sentence: fields.take_text("sentence")?,
+                },
+                "failed" => Response::Failed(Deserialize::deserialize(fields.rest())?),
+                other => return Err(unknown_word(other)),
+            })
+        })
+    }
+}
+
 /// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{sentence}")]
 pub struct Failure {
     /// For programs.
@@ -132,6 +191,8 @@ pub struct Failure {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
+
+umbra_protocol::json::object!(Failure { code, sentence; reason });
 
 impl Failure {
     /// A failure with its sentence.
@@ -153,7 +214,7 @@ impl Failure {
 }
 
 /// What kind of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The request can't be read or holds something that is not accepted.
@@ -173,6 +234,8 @@ pub enum ErrorCode {
     /// Something inside the agent.
     Internal,
 }
+
+umbra_protocol::json::words!(ErrorCode { Usage = "usage", NotThere = "not_there", Permission = "permission", Refused = "refused", Unavailable = "unavailable", TryAgain = "try_again", Disk = "disk", Internal = "internal" });
 
 impl ErrorCode {
     /// The exit code of a command line that hears this.

@@ -380,7 +380,7 @@ pub async fn enroll(
     applicant: Applicant<'_>,
     paths: &Paths,
     files: &Files,
-    mut progress: impl FnMut(Step),
+    progress: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Enrolled, EnrolError> {
     if applicant.require_fingerprint && request.trust == Trust::PublicCa {
         return Err(EnrolError::FingerprintRequired);

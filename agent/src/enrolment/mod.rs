@@ -89,7 +89,7 @@ impl Enrolled {
         match files::read(&path, FILE_MAX).map_err(EnrolmentError::File)? {
             None => Ok(None),
             Some(bytes) => {
-                let enrolled: Self = serde_json::from_slice(&bytes)
+                let enrolled: Self = umbra_protocol::json::from_slice(&bytes)
                     .map_err(|source| EnrolmentError::Damaged { path, source })?;
                 enrolled.roots()?;
                 Ok(Some(enrolled))

@@ -2,7 +2,7 @@
 
 /// Whether a wish is one that is carried out.
 pub fn read_wish(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<super::Asked>(bytes).is_ok()
+    umbra_protocol::json::from_slice::<super::Asked>(bytes).is_ok()
 }
 
 /// Reads what the program that acts as root has answered.

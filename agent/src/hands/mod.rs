@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use umbra_protocol::CommandId;
 use umbra_protocol::refusal::clip;
 
@@ -31,7 +31,7 @@ pub const GLANCE: Duration = Duration::from_millis(100);
 const FILE_MAX: usize = 4096;
 
 /// What root is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
     /// The device is to restart.
@@ -42,22 +42,28 @@ pub enum Wish {
     Update,
 }
 
+umbra_protocol::json::words!(Wish { Reboot = "reboot", Shutdown = "shutdown", Update = "update" });
+
 /// A wish, as it lies in the folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Asked {
     wish: Wish,
 }
 
+umbra_protocol::json::object!(Asked { wish;  });
+
 /// How it went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Answer {
     done: bool,
     /// What happened, as a sentence.
     sentence: String,
 }
 
+umbra_protocol::json::object!(Answer { done, sentence;  });
+
 /// How far a wish is, as the program that makes it come true says it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Progress {
     /// How much is done, 0 to 100, where that is known.
     #[serde(default)]
@@ -65,6 +71,8 @@ pub struct Progress {
     /// What is being done.
     pub sentence: String,
 }
+
+umbra_protocol::json::object!(Progress { sentence; percent });
 
 impl Progress {
     /// A line that begins with a number and `%` is progress: what RAUC and many others say.
@@ -154,7 +162,7 @@ impl Waiting {
     /// How far it is, if that is told.
     pub fn progress(&self) -> Option<Progress> {
         let bytes = files::read(&progress_of(&self.answer), FILE_MAX).ok()??;
-        let progress: Progress = serde_json::from_slice(&bytes).ok()?;
+        let progress: Progress = umbra_protocol::json::from_slice(&bytes).ok()?;
         Some(Progress {
             sentence: clip(progress.sentence),
             ..progress
@@ -187,7 +195,7 @@ fn progress_of(answer: &Path) -> PathBuf {
 }
 
 fn read_answer(bytes: &[u8]) -> Result<String, HandsError> {
-    let answer: Answer = serde_json::from_slice(bytes).map_err(|_| HandsError::Answer)?;
+    let answer: Answer = umbra_protocol::json::from_slice(bytes).map_err(|_| HandsError::Answer)?;
     let sentence = clip(answer.sentence);
     if answer.done {
         Ok(sentence)

@@ -89,7 +89,7 @@ fn clear(folder: &Path) {
 }
 
 async fn carry_out(paths: &Paths, name: &str, bytes: &[u8]) -> Answer {
-    let Ok(Asked { wish }) = serde_json::from_slice(bytes) else {
+    let Ok(Asked { wish }) = umbra_protocol::json::from_slice(bytes) else {
         return failed("What was asked for can't be read, so nothing was done.".to_owned());
     };
     let Hands {

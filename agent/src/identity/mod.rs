@@ -42,7 +42,7 @@ struct Inner {
 
 impl DeviceIdentity {
     fn new(key: Key, certificate: Certificate, fallback: &UnitId) -> Result<Self, IdentityError> {
-        let tls = TlsIdentity::from_pem(&certificate.pem, &key.pem).map_err(IdentityError::Tls)?;
+        let tls = TlsIdentity::of_device(&certificate.pem, &key.pem).map_err(IdentityError::Tls)?;
         let unit_id = certificate
             .unit_id
             .clone()

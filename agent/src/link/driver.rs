@@ -26,6 +26,7 @@ use super::machine::{Machine, SHORTEST_WAIT};
 use super::moves::Moves;
 use super::trouble::Trouble;
 use super::way::{Way, Ways};
+use crate::numbered::Numbered;
 
 /// How often it is looked, at most, whether the device is still what it said of itself and its ways are the same; without a link, at least.
 const LOOK: Duration = Duration::from_secs(10);
@@ -219,7 +220,7 @@ pub struct Link<W> {
     connect_timeout: Duration,
     /// Farewells of earlier connections.
     farewells: Vec<JoinHandle<Result<(), FrameError>>>,
-    questions: std::collections::BTreeMap<u64, oneshot::Sender<Answer>>,
+    questions: Numbered<oneshot::Sender<Answer>>,
     next_question: u64,
     leaving: Vec<oneshot::Sender<Result<(), Trouble>>>,
     said: Option<DeviceFacts>,
@@ -251,7 +252,7 @@ pub fn link<W: World>(world: W, settings: LinkSettings, seed: u64) -> (Link<W>, 
         probe: None,
         connect_timeout: settings.connect_timeout,
         farewells: Vec::new(),
-        questions: std::collections::BTreeMap::new(),
+        questions: Numbered::default(),
         next_question: 1,
         leaving: Vec::new(),
         said: None,
@@ -593,7 +594,7 @@ impl<W: World> Link<W> {
                 }
             }
             Output::Answer { question, answer } => {
-                if let Some(asked) = self.questions.remove(&question) {
+                if let Some(asked) = self.questions.remove(question) {
                     // Who asked may have gone meanwhile.
                     let _ = asked.send(answer);
                 }

@@ -1,7 +1,6 @@
 //! The control link as a pure machine: what arrives goes in with the time, what shall be done comes out. It owns no socket,
 //! task or clock, it never gives up, and it never waits without a deadline.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use umbra_protocol::codec::DecodeError;
@@ -14,6 +13,7 @@ use umbra_protocol::{FromDevice, FromServer, Refusal, RefusalCode, Remedy, limit
 use super::backoff::Backoff;
 use super::events::{Answer, Delivery, Input, LinkSettings, LinkStatus, Moment, Output};
 use super::trouble::Trouble;
+use crate::numbered::Numbered;
 
 /// How long the device waits when only a person can change something: seldom, but for ever.
 pub const SLOW_RETRY: Duration = Duration::from_secs(5 * 60);
@@ -94,7 +94,7 @@ pub struct Machine {
     /// How many connectors were tried since the last wait.
     tried: usize,
     last_attempt: Option<Moment>,
-    questions: BTreeMap<u64, Moment>,
+    questions: Numbered<Moment>,
 }
 
 impl Machine {
@@ -115,7 +115,7 @@ impl Machine {
             look_within: Some(FIRST_LOOK),
             tried: 0,
             last_attempt: None,
-            questions: BTreeMap::new(),
+            questions: Numbered::default(),
         }
     }
 
@@ -331,7 +331,7 @@ impl Machine {
     }
 
     fn forget_questions(&mut self, out: &mut Vec<Output>) {
-        for question in std::mem::take(&mut self.questions).into_keys() {
+        for question in std::mem::take(&mut self.questions).into_numbers() {
             out.push(Output::Answer {
                 question,
                 answer: Answer::Unreachable,
@@ -450,7 +450,7 @@ impl Machine {
             FromServer::CertificateFiled(filed) => Delivery::CertificateFiled(filed),
             FromServer::SessionVerdict(verdict) => {
                 // A verdict that comes too late belongs to nobody.
-                if self.questions.remove(&verdict.question).is_some() {
+                if self.questions.remove(verdict.question).is_some() {
                     out.push(Output::Answer {
                         question: verdict.question,
                         answer: Answer::Verdict(verdict.verdict),
@@ -832,10 +832,10 @@ impl Machine {
             .questions
             .iter()
             .filter(|(_, deadline)| **deadline <= now)
-            .map(|(question, _)| *question)
+            .map(|(question, _)| question)
             .collect();
         for question in late {
-            self.questions.remove(&question);
+            self.questions.remove(question);
             out.push(Output::Answer {
                 question,
                 answer: Answer::Unreachable,

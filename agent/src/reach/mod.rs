@@ -100,8 +100,8 @@ pub struct ReachError {
     pub report: Report,
 }
 
-/// Looks at what answers at `address`. Every stage is told to `stages`; nobody need listen. Each stage has a deadline, so it ends
-/// whatever the other side does; dropping the future ends it at once.
+/// Looks at what answers at `address`. Every stage is told to `stages`, in two reports at most; nobody need listen. Each stage has
+/// a deadline, so it ends whatever the other side does; dropping the future ends it at once.
 ///
 /// # Errors
 /// [`ReachError`], with the stage at which it ended.
@@ -109,7 +109,7 @@ pub async fn check(
     address: &HostPort,
     network: &Network,
     clock: &Clock,
-    stages: &mpsc::Sender<StageReport>,
+    stages: &mpsc::UnboundedSender<StageReport>,
 ) -> Result<Reached, ReachError> {
     check_within(address, network, clock, stages, DEADLINE).await
 }
@@ -118,34 +118,29 @@ async fn check_within(
     address: &HostPort,
     network: &Network,
     clock: &Clock,
-    stages: &mpsc::Sender<StageReport>,
+    stages: &mpsc::UnboundedSender<StageReport>,
     deadline: Duration,
 ) -> Result<Reached, ReachError> {
     let mut told = Told { stages, deadline };
     let stream = way_out(address, network, &mut told).await?;
-    told.begin(Stage::Tls, format!("Setting up TLS with {address} …"))
-        .await;
+    told.begin(Stage::Tls, format!("Setting up TLS with {address} …"));
     let (kind, chain) = match probe_kind(stream, address.host(), deadline).await {
         Ok(looked) => looked,
-        Err(error) => return Err(told.failed(failure::of_tls(address, &error)).await),
+        Err(error) => return Err(told.failed(failure::of_tls(address, &error))),
     };
-    told.good(Stage::Tls, format!("{address} speaks TLS 1.3."))
-        .await;
-    told.begin(Stage::Chain, "Looking at the certificates …".to_owned())
-        .await;
+    told.good(Stage::Tls, format!("{address} speaks TLS 1.3."));
+    told.begin(Stage::Chain, "Looking at the certificates …".to_owned());
     let judged = match judge(&chain, address, network, clock) {
         Ok(judged) => judged,
-        Err(error) => return Err(told.failed(error).await),
+        Err(error) => return Err(told.failed(error)),
     };
-    told.say(judged.report.clone()).await;
+    told.say(judged.report.clone());
     match kind {
         HostKind::Link => {
             let sentence = "No gateway is in between: the server itself answers.".to_owned();
-            told.skipped(Stage::Gateway, sentence).await;
-            told.begin(Stage::Server, "Looking for the server …".to_owned())
-                .await;
-            told.good(Stage::Server, format!("A server answers at {address}."))
-                .await;
+            told.skipped(Stage::Gateway, sentence);
+            told.begin(Stage::Server, "Looking for the server …".to_owned());
+            told.good(Stage::Server, format!("A server answers at {address}."));
             Ok(Reached {
                 address: address.clone(),
                 kind: ConnectorKind::Ums,
@@ -182,8 +177,7 @@ async fn through_gateway(
     told.begin(
         Stage::Gateway,
         format!("Asking the gateway {address} for a way to its server …"),
-    )
-    .await;
+    );
     let way = Way {
         kind: ConnectorKind::Icg,
         address: address.clone(),
@@ -208,26 +202,24 @@ async fn through_gateway(
     };
     let carrier = match approach.carrier(&way, told.deadline).await {
         Ok(carrier) => carrier,
-        Err(error) => return Err(told.failed(failure::of_gateway(address, &error)).await),
+        Err(error) => return Err(told.failed(failure::of_gateway(address, &error))),
     };
     told.good(
         Stage::Gateway,
         format!("The gateway {address} lets this device through."),
-    )
-    .await;
+    );
     told.begin(
         Stage::Server,
         "Looking for the server behind the gateway …".to_owned(),
-    )
-    .await;
+    );
     let looked = Approach::look(carrier, address.host(), told.deadline).await;
     let chain = match looked {
         Ok((HostKind::Link, chain)) => chain,
         Ok((HostKind::Http, _)) => {
             let error = ApproachError::Server(TlsError::WrongService);
-            return Err(told.failed(failure::of_server(address, &error)).await);
+            return Err(told.failed(failure::of_server(address, &error)));
         }
-        Err(error) => return Err(told.failed(failure::of_server(address, &error)).await),
+        Err(error) => return Err(told.failed(failure::of_server(address, &error))),
     };
     let findings = diagnosis::diagnose(
         &chain,
@@ -240,12 +232,12 @@ async fn through_gateway(
     if let Some(finding) = diagnosis::first_failure(&findings) {
         let before = format!("The server behind the gateway {address}: ");
         let error = failure::of_finding(Stage::Server, &before, address, finding);
-        return Err(told.failed(error).await);
+        return Err(told.failed(error));
     }
     let root = root_of(&chain);
     match (&public_ca, root) {
         (None, None) => {
-            return Err(told.failed(failure::no_root(Stage::Server, address)).await);
+            return Err(told.failed(failure::no_root(Stage::Server, address)));
         }
         (None, Some(root)) if envelope != Some(root) => {
             let sentence = format!(
@@ -265,15 +257,13 @@ async fn through_gateway(
                 ),
                 sentence,
                 advice: advice.to_owned(),
-            })
-            .await;
+            });
         }
         (Some(_), _) | (None, Some(_)) => {
             told.good(
                 Stage::Server,
                 format!("A server answers behind the gateway {address}."),
-            )
-            .await;
+            );
         }
     }
     Ok(Reached {
@@ -308,10 +298,9 @@ async fn way_out(
             ),
             None => format!("{host} is an address: no name has to be looked up."),
         };
-        told.skipped(Stage::Name, behind).await;
+        told.skipped(Stage::Name, behind);
     } else {
-        told.begin(Stage::Name, format!("Looking up {whose}{host} …"))
-            .await;
+        told.begin(Stage::Name, format!("Looking up {whose}{host} …"));
         let found = timeout(told.deadline, lookup_host((host, port))).await;
         let first = match found {
             Ok(Ok(mut addresses)) => addresses.next(),
@@ -323,7 +312,7 @@ async fn way_out(
                     format!("DNS did not say in time where {whose}{host} is."),
                     CHECK_NETWORK,
                 );
-                return Err(told.failed(error).await);
+                return Err(told.failed(error));
             }
         };
         let Some(first) = first else {
@@ -333,7 +322,7 @@ async fn way_out(
                 format!("DNS knows no {whose}{}.", shown_host(host)),
                 "Compare the name with your administrator, letter by letter, and check the network.",
             );
-            return Err(told.failed(error).await);
+            return Err(told.failed(error));
         };
         let behind = match proxy {
             Some(_) => format!(" The proxy looks up {} by itself.", address.host()),
@@ -344,44 +333,41 @@ async fn way_out(
             if proxy.is_some() { "The proxy " } else { "" },
             first.ip()
         );
-        told.good(Stage::Name, sentence).await;
+        told.good(Stage::Name, sentence);
     }
     told.begin(
         Stage::Tcp,
         format!("Connecting to {whose}{host}, port {port} …"),
-    )
-    .await;
+    );
     let stream = match tcp::connect(host, port, told.deadline).await {
         Ok(stream) => stream,
         Err(error) => {
             let error = failure::of_connection(address, proxy, error);
-            return Err(told.failed(error).await);
+            return Err(told.failed(error));
         }
     };
     let sentence_of_tcp = match proxy {
         Some(proxy) => format!("The proxy {} accepts the connection.", proxy.name()),
         None => format!("{address} accepts the connection."),
     };
-    told.good(Stage::Tcp, sentence_of_tcp).await;
+    told.good(Stage::Tcp, sentence_of_tcp);
     let Some(proxy) = proxy else {
-        told.skipped(Stage::Proxy, "No proxy is used.".to_owned())
-            .await;
+        told.skipped(Stage::Proxy, "No proxy is used.".to_owned());
         return Ok(boxed(stream));
     };
     told.begin(
         Stage::Proxy,
         format!("Asking the proxy {} for a way to {address} …", proxy.name()),
-    )
-    .await;
+    );
     match proxy::through(stream, proxy, address.host(), address.port(), told.deadline).await {
         Ok(tunnel) => {
             let sentence = format!("The proxy {} opens a way to {address}.", proxy.name());
-            told.good(Stage::Proxy, sentence).await;
+            told.good(Stage::Proxy, sentence);
             Ok(boxed(tunnel))
         }
         Err(error) => {
             let error = failure::of_proxy(&error);
-            Err(told.failed(error).await)
+            Err(told.failed(error))
         }
     }
 }
@@ -517,30 +503,30 @@ fn joined(sentence: &str, advice: &str) -> String {
 
 /// Tells the stages to whoever listens.
 struct Told<'a> {
-    stages: &'a mpsc::Sender<StageReport>,
+    stages: &'a mpsc::UnboundedSender<StageReport>,
     /// How long each stage has.
     deadline: Duration,
 }
 
 impl Told<'_> {
-    async fn say(&mut self, report: StageReport) {
+    fn say(&mut self, report: StageReport) {
         // Nobody need listen.
-        let _ = self.stages.send(report).await;
+        let _ = self.stages.send(report);
     }
 
-    async fn begin(&mut self, stage: Stage, sentence: String) {
-        self.plain(stage, StageState::Running, sentence).await;
+    fn begin(&mut self, stage: Stage, sentence: String) {
+        self.plain(stage, StageState::Running, sentence);
     }
 
-    async fn good(&mut self, stage: Stage, sentence: String) {
-        self.plain(stage, StageState::Good, sentence).await;
+    fn good(&mut self, stage: Stage, sentence: String) {
+        self.plain(stage, StageState::Good, sentence);
     }
 
-    async fn skipped(&mut self, stage: Stage, sentence: String) {
-        self.plain(stage, StageState::Skipped, sentence).await;
+    fn skipped(&mut self, stage: Stage, sentence: String) {
+        self.plain(stage, StageState::Skipped, sentence);
     }
 
-    async fn plain(&mut self, stage: Stage, state: StageState, sentence: String) {
+    fn plain(&mut self, stage: Stage, state: StageState, sentence: String) {
         let advice = String::new();
         self.say(StageReport {
             stage,
@@ -548,19 +534,17 @@ impl Told<'_> {
             report: Report::from(sentence.as_str()),
             sentence,
             advice,
-        })
-        .await;
+        });
     }
 
-    async fn failed(&mut self, error: ReachError) -> ReachError {
+    fn failed(&mut self, error: ReachError) -> ReachError {
         self.say(StageReport {
             stage: error.stage,
             state: StageState::Failed,
             sentence: error.sentence.clone(),
             advice: error.advice.clone(),
             report: error.report.clone(),
-        })
-        .await;
+        });
         error
     }
 }

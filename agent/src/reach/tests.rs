@@ -113,7 +113,7 @@ async fn look(
     clock: &Clock,
     deadline: Duration,
 ) -> (Result<Reached, ReachError>, Vec<StageReport>) {
-    let (tell, mut told) = mpsc::channel(100);
+    let (tell, mut told) = mpsc::unbounded_channel();
     let reached = check_within(address, network, clock, &tell, deadline).await;
     drop(tell);
     let mut reports = Vec::new();

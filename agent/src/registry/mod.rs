@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 use umbra_protocol::settings::Value;
 
@@ -68,7 +68,7 @@ fn meant(nearest: Option<&str>) -> String {
 }
 
 /// Where a value in force comes from, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
     /// The table in code.
@@ -80,6 +80,8 @@ pub enum Layer {
     /// Set by the server.
     Server,
 }
+
+umbra_protocol::json::words!(Layer { Default = "default", Image = "image", Device = "device", Server = "server" });
 
 impl Layer {
     /// One word for people.
@@ -94,7 +96,7 @@ impl Layer {
 }
 
 /// A parameter with its value in force, for people; a secret's value is masked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// Full name.
     pub name: String,
@@ -109,6 +111,8 @@ pub struct Entry {
     /// What it does.
     pub doc: String,
 }
+
+umbra_protocol::json::object!(Entry { name, value, layer, accepts, local_only, doc;  });
 
 impl Entry {
     /// What is in force and why, as a sentence.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use umbra_protocol::limits;
 use umbra_protocol::settings::Value;
 
@@ -17,13 +17,15 @@ const FILE_MAX: usize = 1024 * 1024;
 const REFUSALS_MAX: usize = 200;
 
 /// The server's layer.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 pub(super) struct ServerLayer {
     pub(super) revision: u64,
     pub(super) values: BTreeMap<String, Value>,
     #[serde(default)]
     pub(super) refused: BTreeMap<String, String>,
 }
+
+umbra_protocol::json::object!(ServerLayer { revision, values; refused });
 
 impl ServerLayer {
     /// Sorts what the server sent into what may be taken over and what is refused.
@@ -61,7 +63,7 @@ impl ServerLayer {
         let Some(bytes) = files::read(&path, FILE_MAX).map_err(|error| error.to_string())? else {
             return Ok(Self::default());
         };
-        let kept: Self = serde_json::from_slice(&bytes).map_err(|_| {
+        let kept: Self = umbra_protocol::json::from_slice(&bytes).map_err(|_| {
             format!(
                 "{} can't be read; the server's settings are fetched anew when it is reached",
                 path.display()

@@ -236,7 +236,7 @@ impl Agent {
             applicant,
             &self.config.paths,
             &self.config.files,
-            |step| {
+            &mut |step| {
                 // What another server decided must not hold under this one, not even after a power cut between the two.
                 if step == Step::Storing
                     && let Err(error) = self.registry.forget_server()

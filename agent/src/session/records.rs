@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use umbra_protocol::SessionId;
 use umbra_protocol::session::SessionRecord;
 
@@ -16,18 +16,22 @@ const FILE_MAX: usize = 1024 * 1024;
 /// Code of a session that the agent died in.
 pub const AGENT_RESTARTED: &str = "agent_restarted";
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Entry {
     /// The session has not ended yet.
     open: bool,
     record: SessionRecord,
 }
 
+umbra_protocol::json::object!(Entry { open, record;  });
+
 /// What a newer version writes beside it is passed over: what both know is remembered all the same.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Kept {
     sessions: Vec<Entry>,
 }
+
+umbra_protocol::json::object!(Kept { sessions;  });
 
 /// Why the records can't be used as they lie there.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +64,12 @@ impl Records {
         let path = paths.records();
         let kept = match files::read(&path, FILE_MAX).map_err(RecordsError::File)? {
             None => Kept::default(),
-            Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| RecordsError::Damaged {
+            Some(bytes) => umbra_protocol::json::from_slice(&bytes).map_err(|source| {
+                RecordsError::Damaged {
                     path: path.clone(),
                     source,
-                })?
-            }
+                }
+            })?,
         };
         let mut records = Self {
             path,

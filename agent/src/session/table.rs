@@ -1,7 +1,7 @@
 //! Who is on the device: callers that wait for the person's answer, and running sessions. It counts, lists and tells them to end;
 //! it never decides who may come in.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use tokio::sync::{mpsc, watch};
 use umbra_protocol::session::SessionRequest;
@@ -9,6 +9,7 @@ use umbra_protocol::{RefusalCode, SessionId};
 use umbra_vnc_proxy::StopCause;
 
 use super::machine::{Consent, Turned};
+use crate::numbered::Numbered;
 use crate::registry::Vnc;
 use crate::status::{Moment, PendingConsent, Session, SessionStage};
 
@@ -86,7 +87,7 @@ pub struct Admission {
 #[derive(Debug, Default)]
 pub struct Table {
     next: u64,
-    places: BTreeMap<u64, Place>,
+    places: Numbered<Place>,
     announced: VecDeque<(SessionRequest, Moment)>,
 }
 
@@ -146,7 +147,7 @@ impl Table {
 
     /// The person is asked; who answers sends the answer here.
     pub fn asks(&mut self, number: u64, answers: mpsc::Sender<Consent>, until: Moment) {
-        if let Some(place) = self.places.get_mut(&number) {
+        if let Some(place) = self.places.get_mut(number) {
             place.shown.stage = SessionStage::Asking;
             place.question = Some((answers, until));
         }
@@ -154,7 +155,7 @@ impl Table {
 
     /// The question is taken back.
     pub fn asks_no_more(&mut self, number: u64) {
-        if let Some(place) = self.places.get_mut(&number) {
+        if let Some(place) = self.places.get_mut(number) {
             place.shown.stage = SessionStage::Announced;
             place.question = None;
         }
@@ -162,7 +163,7 @@ impl Table {
 
     /// The operator sees the screen.
     pub fn runs(&mut self, number: u64) {
-        if let Some(place) = self.places.get_mut(&number) {
+        if let Some(place) = self.places.get_mut(number) {
             place.shown.stage = SessionStage::Running;
             place.shown.since = Moment::now();
         }
@@ -170,7 +171,7 @@ impl Table {
 
     /// Gives a place back.
     pub fn release(&mut self, number: u64) {
-        self.places.remove(&number);
+        self.places.remove(number);
     }
 
     /// The person's answer; whether anybody had asked.

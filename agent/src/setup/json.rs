@@ -44,7 +44,7 @@ impl Face for Json<'_> {
         if line.is_empty() {
             return Ok(());
         }
-        let input = serde_json::from_slice(line.as_bytes()).map_err(|_| {
+        let input = umbra_protocol::json::from_slice(line.as_bytes()).map_err(|_| {
             // What was wrong with it might quote the key.
             io::Error::new(
                 io::ErrorKind::InvalidData,

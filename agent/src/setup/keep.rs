@@ -104,7 +104,7 @@ fn give_to_owner(file: &File, paths: &Paths) -> std::io::Result<()> {
 /// The progress on the disk. One that can't be read is as good as none: nothing in it can't be entered again.
 pub fn load(paths: &Paths) -> Option<Progress> {
     let bytes = files::read(&paths.setup_progress(), PROGRESS_MAX).ok()??;
-    let progress: Progress = serde_json::from_slice(&bytes).ok()?;
+    let progress: Progress = umbra_protocol::json::from_slice(&bytes).ok()?;
     (progress.version == PROGRESS_VERSION).then_some(progress)
 }
 

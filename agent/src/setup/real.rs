@@ -38,8 +38,6 @@ const ASK_DOMAIN: Duration = Duration::from_secs(15);
 const LINK: Duration = Duration::from_secs(45);
 /// How often the agent is asked how far it is.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// Reports that may wait to be passed on.
-const REPORTS: usize = 32;
 
 /// This device.
 #[derive(Debug)]
@@ -104,7 +102,7 @@ impl Device for ThisDevice {
         let network = Network::new(&self.snapshot().network)
             .map_err(|trouble| Report::new(Code::Settings, &[], trouble.to_string()))?;
         let clock = Clock::system();
-        let (sender, mut reports) = mpsc::channel(REPORTS);
+        let (sender, mut reports) = mpsc::unbounded_channel();
         let check = async {
             let result = reach::check(&address, &network, &clock, &sender).await;
             drop(sender);
@@ -146,7 +144,7 @@ impl Device for ThisDevice {
             },
             key,
         };
-        let progress = |step| {
+        let mut progress = |step| {
             let stage = match step {
                 Step::Connecting => LogOnStage::Connect,
                 Step::Proving => LogOnStage::Prove,
@@ -155,7 +153,7 @@ impl Device for ThisDevice {
             // There is room for every stage; and if nobody looks, nobody misses it.
             let _ = stages.try_send(stage);
         };
-        let joined = join(&request, &self.paths, progress)
+        let joined = join(&request, &self.paths, &mut progress)
             .await
             .map_err(|error| why_not(&error, &plan.address))?;
         let mut taken = TakenOn {

@@ -21,7 +21,7 @@ use crate::hands::Progress;
 const MESSAGES_MAX: usize = 20;
 
 /// How far the device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The agent is coming up.
@@ -45,6 +45,8 @@ pub enum Stage {
     /// The agent is going down.
     Stopping,
 }
+
+umbra_protocol::json::words!(Stage { Starting = "starting", NoIdentity = "no_identity", NotEnrolled = "not_enrolled", Enrolling = "enrolling", ManagementOff = "management_off", Connecting = "connecting", Online = "online", Waiting = "waiting", Refused = "refused", Stopping = "stopping" });
 
 /// A moment, as seconds since the machine came up: the wall clock may jump, this does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,7 +76,7 @@ impl Moment {
 }
 
 /// What the device is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// The label on the device.
     pub unit_id: UnitId,
@@ -86,8 +88,10 @@ pub struct Identity {
     pub not_after: i64,
 }
 
+umbra_protocol::json::object!(Identity { unit_id, device_id, certificate, not_after;  });
+
 /// The server that took the device on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Server {
     /// Where it is, `HOST:PORT`.
     pub address: String,
@@ -95,8 +99,10 @@ pub struct Server {
     pub device_name: String,
 }
 
+umbra_protocol::json::object!(Server { address, device_name;  });
+
 /// A way to the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Way {
     /// `ums` for a direct one, `icg` for one through a gateway.
     pub kind: String,
@@ -116,8 +122,10 @@ pub struct Way {
     pub trouble: Option<String>,
 }
 
+umbra_protocol::json::object!(Way { kind, address; proxy, in_use, code, trouble });
+
 /// How far a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionStage {
     /// The server said that it is coming.
@@ -128,8 +136,10 @@ pub enum SessionStage {
     Running,
 }
 
+umbra_protocol::json::words!(SessionStage { Announced = "announced", Asking = "asking", Running = "running" });
+
 /// A shadowing session on this device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Session {
     /// Which session.
     pub session: SessionId,
@@ -148,8 +158,10 @@ pub struct Session {
     pub from: Option<String>,
 }
 
+umbra_protocol::json::object!(Session { session, operator, reason, permissions, stage, since; from });
+
 /// A question to the person at the device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PendingConsent {
     /// Which session.
     pub session: SessionId,
@@ -163,8 +175,10 @@ pub struct PendingConsent {
     pub until: Moment,
 }
 
+umbra_protocol::json::object!(PendingConsent { session, operator, reason, permissions, until;  });
+
 /// A text from the administrators to the person at the device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UserMessage {
     /// The text.
     pub text: String,
@@ -172,8 +186,10 @@ pub struct UserMessage {
     pub at: Moment,
 }
 
+umbra_protocol::json::object!(UserMessage { text, at;  });
+
 /// All that people can be told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Version of the agent.
     pub version: String,
@@ -224,6 +240,8 @@ pub struct Status {
     #[serde(default)]
     pub warnings: BTreeMap<String, String>,
 }
+
+umbra_protocol::json::object!(Status { version, stage, since; cause, code, next_attempt, identity, server, connector, ways, shadow_port, sessions, consents, update, messages, confined, warnings });
 
 impl Default for Status {
     fn default() -> Self {

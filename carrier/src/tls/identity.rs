@@ -4,9 +4,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::crypto::ring::sign;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
+use zeroize::Zeroizing;
 
 use super::provider;
 use crate::x509::{self, der};
@@ -84,16 +86,21 @@ impl TlsIdentity {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, IdentityError> {
+        Self::with(chain, key, any_key)
+    }
+
+    fn with(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        load: Load,
+    ) -> Result<Self, IdentityError> {
         for (index, certificate) in chain.iter().enumerate() {
             x509::spki(certificate).map_err(|_| IdentityError::CertificateUnreadable {
                 position: index + 1,
             })?;
         }
         let end = chain.first().ok_or(IdentityError::NoCertificate)?;
-        let key = provider()
-            .key_provider
-            .load_private_key(key)
-            .map_err(|_| IdentityError::KeyUnusable)?;
+        let key = load(key).map_err(|_| IdentityError::KeyUnusable)?;
         let public = key.public_key().ok_or(IdentityError::KeyUnusable)?;
         let certified =
             x509::spki(end).map_err(|_| IdentityError::CertificateUnreadable { position: 1 })?;
@@ -115,6 +122,21 @@ impl TlsIdentity {
     /// # Errors
     /// [`IdentityError`], saying which file is wrong and how.
     pub fn from_pem(chain_pem: &str, key_pem: &str) -> Result<Self, IdentityError> {
+        Self::read(chain_pem, key_pem, any_key)
+    }
+
+    /// The same for a device's own identity, whose key is on a curve: a program that never calls [`Self::from_pem`] carries nothing
+    /// that signs with other keys.
+    ///
+    /// # Errors
+    /// [`IdentityError`], saying which text is wrong and how.
+    pub fn of_device(chain_pem: &str, key_pem: &str) -> Result<Self, IdentityError> {
+        Self::read(chain_pem, key_pem, |key| {
+            provider().key_provider.load_private_key(key)
+        })
+    }
+
+    fn read(chain_pem: &str, key_pem: &str, load: Load) -> Result<Self, IdentityError> {
         let chain = certificates_from_pem(chain_pem)?;
         if is_encrypted(key_pem) {
             return Err(IdentityError::KeyEncrypted);
@@ -127,7 +149,7 @@ impl TlsIdentity {
             .into_iter()
             .find_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
         match key {
-            Some(key) => Self::new(chain, key),
+            Some(key) => Self::with(chain, key, load),
             None if holds_certificate => Err(IdentityError::CertificateInsteadOfKey),
             None => Err(IdentityError::NoKey),
         }
@@ -147,6 +169,13 @@ impl TlsIdentity {
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
+}
+
+/// How a key is loaded.
+type Load = fn(PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error>;
+
+fn any_key(key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+    sign::any_supported_type(&Zeroizing::new(key))
 }
 
 impl fmt::Debug for TlsIdentity {

@@ -212,6 +212,20 @@ fn an_identity_is_read_from_pem_with_other_blocks_around() {
 }
 
 #[test]
+fn a_device_signs_with_keys_on_curves_and_servers_with_others_as_well() {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let params = rcgen::CertificateParams::new(vec!["server.test".into()]).unwrap();
+    let chain = params.self_signed(&key).unwrap().pem();
+    assert!(TlsIdentity::from_pem(&chain, &key.serialize_pem()).is_ok());
+    let error = TlsIdentity::of_device(&chain, &key.serialize_pem()).expect_err("another kind");
+    assert_eq!(error, IdentityError::KeyUnusable);
+    let leaf = device();
+    let chain = pem_block("CERTIFICATE", &leaf.der);
+    let identity = TlsIdentity::of_device(&chain, &leaf.key.serialize_pem()).unwrap();
+    assert_eq!(identity.certificate(), &leaf.der);
+}
+
+#[test]
 fn a_key_never_shows_in_debug_output() {
     let leaf = device();
     let shown = format!("{:?}", leaf.identity(&[]));

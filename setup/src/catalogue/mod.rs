@@ -4,12 +4,12 @@
 mod de;
 mod en;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::report::Code;
 
 /// The languages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Language {
     /// English.
@@ -18,6 +18,8 @@ pub enum Language {
     /// German.
     De,
 }
+
+umbra_protocol::json::words!(Language { En = "en", De = "de" });
 
 impl Language {
     /// All, in the order in which they are offered.

@@ -54,8 +54,8 @@ impl Target {
     /// where it is: it is lowered with every reduction, and goes when the budget is met.
     pub(crate) fn ceiling(self) -> u64 {
         match self {
-            Self::X86_64 => 3_020_000,
-            Self::Aarch64 => 2_520_000,
+            Self::X86_64 => 2_785_000,
+            Self::Aarch64 => 2_335_000,
         }
     }
 

@@ -1,10 +1,9 @@
 //! A view on a terminal. Nothing is told by colour alone: every state has its sign and its word.
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
+use ratatui::text::{Line, Span, Text};
 use umbra_setup::text::fill;
 use umbra_setup::{Catalogue, Item, State, Tone, View};
 
@@ -54,16 +53,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, form: &Form, colours: boo
         0 => 0,
         count => rows(count.min(NOTICE_MAX) + 1),
     };
-    let [head, news, above, body, below, foot, hints] = Layout::vertical([
-        Constraint::Length(2),
-        Constraint::Length(told),
-        Constraint::Length(1),
-        Constraint::Min(3),
-        Constraint::Length(1),
-        Constraint::Length(rows(buttons.len())),
-        Constraint::Length(rows(help.len())),
-    ])
-    .areas(inner);
+    let [head, news, above, body, below, foot, hints] =
+        parts(inner, told, rows(buttons.len()), rows(help.len()));
 
     let place = if view.number == 0 {
         texts.product.to_owned()
@@ -84,14 +75,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, form: &Form, colours: boo
             Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
         )),
     ];
-    frame.render_widget(Paragraph::new(heading), head);
+    frame.render_widget(Text::from(heading), head);
     let news = Rect::new(
         news.x,
         news.y + 1,
         news.width,
         news.height.saturating_sub(1),
     );
-    frame.render_widget(Paragraph::new(notice), news);
+    frame.render_widget(Text::from(notice), news);
 
     let lines = lines(view, form, &look, usize::from(body.width));
     let height = usize::from(body.height);
@@ -121,17 +112,39 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, form: &Form, colours: boo
         (from + height < total, texts.face_more_below, below),
     ] {
         if there_is {
-            frame.render_widget(Paragraph::new(Line::from(Span::styled(text, dim))), place);
+            frame.render_widget(Line::from(Span::styled(text, dim)), place);
         }
     }
     let seen: Vec<Line<'static>> = lines.lines.into_iter().skip(from).take(height).collect();
-    frame.render_widget(Paragraph::new(seen), body);
-    frame.render_widget(Paragraph::new(buttons), foot);
+    frame.render_widget(Text::from(seen), body);
+    frame.render_widget(Text::from(buttons), foot);
     let help: Vec<Line<'static>> = help
         .into_iter()
         .map(|line| Line::from(Span::styled(line, dim)))
         .collect();
-    frame.render_widget(Paragraph::new(help), hints);
+    frame.render_widget(Text::from(help), hints);
+}
+
+/// The parts of the screen, from top to bottom: heading, notice, the line that says that there is more above, the body, the line that
+/// says that there is more below, buttons and keys. The body has at least three rows; what is left goes to the others, and on a
+/// terminal that is too small for all, the buttons come first.
+fn parts(area: Rect, notice: u16, buttons: u16, keys: u16) -> [Rect; 7] {
+    let least = area.height.min(3);
+    let mut left = area.height - least;
+    let mut have = |wanted: u16| {
+        let got = wanted.min(left);
+        left -= got;
+        got
+    };
+    let (buttons, heading, notice) = (have(buttons), have(2), have(notice));
+    let (keys, above, below) = (have(keys), have(1), have(1));
+    let body = least + left;
+    let mut y = area.y;
+    [heading, notice, above, body, below, buttons, keys].map(|height| {
+        let part = Rect::new(area.x, y, area.width, height);
+        y += height;
+        part
+    })
 }
 
 struct Look {
