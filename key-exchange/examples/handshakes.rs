@@ -12,7 +12,10 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::kx_group::X25519;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig,
+    ServerConnection, SideData,
+};
 
 /// Handshakes that are not counted: whatever is made once is made in them.
 const UNCOUNTED: usize = 20;
@@ -58,6 +61,25 @@ fn spent() -> anyhow::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
+/// What an end has to say, onto the wire; how many bytes that were.
+fn say<Side>(end: &mut ConnectionCommon<Side>, wire: &mut Vec<u8>) -> std::io::Result<usize> {
+    wire.clear();
+    let mut said = 0;
+    while end.wants_write() {
+        said += end.write_tls(wire)?;
+    }
+    Ok(said)
+}
+
+/// What is on the wire, to the other end.
+fn hear<Side: SideData>(end: &mut ConnectionCommon<Side>, mut wire: &[u8]) -> anyhow::Result<()> {
+    while !wire.is_empty() {
+        end.read_tls(&mut wire)?;
+        end.process_new_packets()?;
+    }
+    Ok(())
+}
+
 fn shake(configs: &Configs, cost: &mut Cost) -> anyhow::Result<()> {
     let name = ServerName::try_from("device.test")?;
     let mut now = spent()?;
@@ -72,26 +94,12 @@ fn shake(configs: &Configs, cost: &mut Cost) -> anyhow::Result<()> {
     lap(&mut cost.at_server)?;
     let mut wire = Vec::new();
     while client.is_handshaking() || server.is_handshaking() {
-        wire.clear();
-        while client.wants_write() {
-            cost.from_client += client.write_tls(&mut wire)?;
-        }
+        cost.from_client += say(&mut client, &mut wire)?;
         lap(&mut cost.at_client)?;
-        let mut rest = &wire[..];
-        while !rest.is_empty() {
-            server.read_tls(&mut rest)?;
-            server.process_new_packets()?;
-        }
-        wire.clear();
-        while server.wants_write() {
-            cost.from_server += server.write_tls(&mut wire)?;
-        }
+        hear(&mut server, &wire)?;
+        cost.from_server += say(&mut server, &mut wire)?;
         lap(&mut cost.at_server)?;
-        let mut rest = &wire[..];
-        while !rest.is_empty() {
-            client.read_tls(&mut rest)?;
-            client.process_new_packets()?;
-        }
+        hear(&mut client, &wire)?;
         lap(&mut cost.at_client)?;
     }
     Ok(())

@@ -87,13 +87,30 @@ impl<'s> World<'s> {
         Self::start_before(scratch, desktop(scratch).await?, parameters).await
     }
 
+    /// The same with a server of one's own.
+    pub async fn start_under(
+        scratch: &'s Scratch,
+        config: ServerConfig,
+    ) -> Result<Self, WorldError> {
+        Self::make(scratch, config, desktop(scratch).await?, &[]).await
+    }
+
     /// The same before a screen of one's own.
     pub async fn start_before(
         scratch: &'s Scratch,
         desktop: Desktop,
         parameters: &[(&str, &str)],
     ) -> Result<Self, WorldError> {
-        let server = Server::start(scratch, ServerConfig::default()).await?;
+        Self::make(scratch, ServerConfig::default(), desktop, parameters).await
+    }
+
+    async fn make(
+        scratch: &'s Scratch,
+        config: ServerConfig,
+        desktop: Desktop,
+        parameters: &[(&str, &str)],
+    ) -> Result<Self, WorldError> {
+        let server = Server::start(scratch, config).await?;
         let console = Console::administrator(scratch, &server).await?;
         let mut config = DeviceConfig::with_desktop(&desktop);
         for (name, value) in parameters {

@@ -9,28 +9,15 @@ use umbra_tests::eventually::eventually;
 use umbra_tests::netns::{Island, isolate};
 use umbra_tests::program::product_words;
 use umbra_tests::scratch::{Scratch, scenario};
-use umbra_tests::world::{Console, Device, DeviceConfig, Server, ServerConfig, World, desktop};
+use umbra_tests::world::{ServerConfig, World, WorldError};
 
 /// One world with this many seconds between two heartbeats.
-async fn world(scratch: &Scratch, heartbeat: u32) -> anyhow::Result<World<'_>> {
-    let desktop = desktop(scratch).await?;
+async fn world(scratch: &Scratch, heartbeat: u32) -> Result<World<'_>, WorldError> {
     let config = ServerConfig {
         heartbeat,
         ..ServerConfig::default()
     };
-    let server = Server::start(scratch, config).await?;
-    let console = Console::administrator(scratch, &server).await?;
-    let mut device = Device::new(scratch, "device", DeviceConfig::with_desktop(&desktop))?;
-    device.start()?;
-    let key = console.one_time_key().await?;
-    device.enrol(&server, &key).await?;
-    device.wait_until_online().await?;
-    Ok(World {
-        desktop,
-        server,
-        device,
-        console,
-    })
+    World::start_under(scratch, config).await
 }
 
 /// How often each thread of a process has gone to sleep by itself.
