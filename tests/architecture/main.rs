@@ -14,12 +14,19 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// Each crate of the workspace with the siblings that it may know, directly or through others; `None` for any.
-const MAY_KNOW: [(&str, Option<&[&str]>); 13] = [
+const MAY_KNOW: [(&str, Option<&[&str]>); 14] = [
     ("umbra-protocol", Some(&[])),
     ("umbra-key-exchange", Some(&[])),
     ("umbra-last-words", Some(&[])),
-    ("umbra-carrier", Some(&["umbra-key-exchange"])),
-    ("umbra-vnc-proxy", Some(&["umbra-key-exchange"])),
+    ("umbra-tls-stream", Some(&[])),
+    (
+        "umbra-carrier",
+        Some(&["umbra-key-exchange", "umbra-tls-stream"]),
+    ),
+    (
+        "umbra-vnc-proxy",
+        Some(&["umbra-key-exchange", "umbra-tls-stream"]),
+    ),
     ("umbra-setup", Some(&["umbra-protocol"])),
     (
         "umbra-setup-window",
@@ -30,6 +37,7 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 13] = [
         Some(&[
             "umbra-protocol",
             "umbra-key-exchange",
+            "umbra-tls-stream",
             "umbra-carrier",
             "umbra-last-words",
             "umbra-vnc-proxy",
@@ -38,17 +46,28 @@ const MAY_KNOW: [(&str, Option<&[&str]>); 13] = [
     ),
     (
         "umbra-server",
-        Some(&["umbra-protocol", "umbra-key-exchange", "umbra-carrier"]),
+        Some(&[
+            "umbra-protocol",
+            "umbra-key-exchange",
+            "umbra-tls-stream",
+            "umbra-carrier",
+        ]),
     ),
     (
         "umbra-gateway",
-        Some(&["umbra-protocol", "umbra-key-exchange", "umbra-carrier"]),
+        Some(&[
+            "umbra-protocol",
+            "umbra-key-exchange",
+            "umbra-tls-stream",
+            "umbra-carrier",
+        ]),
     ),
     (
         "umbra-console",
         Some(&[
             "umbra-protocol",
             "umbra-key-exchange",
+            "umbra-tls-stream",
             "umbra-carrier",
             "umbra-vnc-proxy",
         ]),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
+use umbra_tls_stream::ServerStream;
 
 use crate::answer::Answer;
-use crate::device_tls::DeviceTls;
 use crate::entry;
 use crate::input_filter::Policy;
 use crate::outcome::{EndReason, Outcome, StopCause};
@@ -44,11 +44,11 @@ pub async fn accept_tls<IO>(
     io: IO,
     config: Arc<ServerConfig>,
     deadline: Instant,
-) -> Result<DeviceTls<IO>, DeviceEndError>
+) -> Result<ServerStream<IO>, DeviceEndError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    match timeout_at(deadline, DeviceTls::accept(io, config)).await {
+    match timeout_at(deadline, ServerStream::accept(io, config)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(DeviceEndError::Handshake(error)),
         Err(_) => Err(DeviceEndError::HandshakeTimedOut),
@@ -208,7 +208,7 @@ where
     let upstream = tokio::select! {
         biased;
         cause = &mut stop => Err(EndReason::Stopped(cause)),
-        ready = ready(upstream, &options, deadline) => ready.map_err(EndReason::Upstream),
+        ready = Box::pin(ready(upstream, &options, deadline)) => ready.map_err(EndReason::Upstream),
     };
     let upstream = match upstream {
         Ok(upstream) => upstream,

@@ -11,7 +11,6 @@ pub mod accept;
 pub mod answer;
 pub mod certificate;
 pub mod device_end;
-pub mod device_tls;
 mod entry;
 pub mod first_bytes;
 pub mod gate;
@@ -33,7 +32,6 @@ pub mod viewer_handshake;
 pub mod vnc_auth;
 
 // What both ends share.
-mod borrowed;
 pub mod outcome;
 pub mod secret;
 pub mod splice;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use umbra_tls_stream::borrowed::{Shared, borrow};
 
-use crate::borrowed::{Shared, borrow};
 use crate::inlet::Inlet;
 use crate::input_filter::Violation;
 use crate::outcome::StopCause;

@@ -4,10 +4,13 @@
 mod lab;
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{ByteByByte, Identity, read_to_end, soon, tls_pair, tls_pair_over};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use lab::{ByteByByte, DeviceTls, Identity, read_to_end, soon, tls_pair, tls_pair_over};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::ConnectionTrafficSecrets;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 use umbra_vnc_proxy::{console_end, device_end};
 
@@ -126,4 +129,115 @@ async fn a_byte_that_was_changed_on_the_way_ends_the_connection_with_nothing_of_
     assert!(told.contains("BadRecordMac"), "{told}");
     back.abort();
     forth.abort();
+}
+
+/// TLS's content type of handshake messages.
+const HANDSHAKE: u8 = 22;
+
+/// A console that seals its records itself, and so may say what no TLS library would.
+struct ByHand {
+    carrier: DuplexStream,
+    key: LessSafeKey,
+    iv: [u8; 12],
+    sequence: u64,
+}
+
+impl ByHand {
+    /// After an honest handshake.
+    async fn connect() -> (Self, DeviceTls) {
+        let identity = Identity::modern();
+        let mut config = (*identity.client_config()).clone();
+        config.enable_secret_extraction = true;
+        let (console, device) = duplex(64 * 1024);
+        let (console, device) = tokio::join!(
+            console_end::connect(console, Arc::new(config), soon()),
+            device_end::accept_tls(device, identity.server_config(), soon()),
+        );
+        let (carrier, connection) = console.expect("open").into_inner();
+        let secrets = connection.dangerous_extract_secrets().expect("allowed");
+        let (sequence, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else {
+            panic!("another suite was chosen");
+        };
+        let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("32 bytes");
+        let by_hand = Self {
+            carrier,
+            key: LessSafeKey::new(key),
+            iv: iv.as_ref().try_into().expect("12 bytes"),
+            sequence,
+        };
+        (by_hand, device.expect("open"))
+    }
+
+    /// One record (RFC 8446, section 5.2).
+    async fn send(&mut self, kind: u8, content: &[u8]) {
+        let mut nonce = self.iv;
+        for (byte, count) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= count;
+        }
+        self.sequence += 1;
+        let mut record = [content, &[kind]].concat();
+        let length = u16::try_from(record.len() + 16)
+            .expect("short")
+            .to_be_bytes();
+        let header = [23, 3, 3, length[0], length[1]];
+        self.key
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(header),
+                &mut record,
+            )
+            .expect("sealed");
+        self.carrier.write_all(&header).await.expect("sent");
+        self.carrier.write_all(&record).await.expect("sent");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_that_says_two_things_at_once_of_which_the_first_is_wrong_is_told_so() {
+    let identity = Identity::modern();
+    let (mut stranger, device) = duplex(1024);
+    let finished = [20, 0, 0, 0];
+    let record = [&[HANDSHAKE, 3, 1, 0, 8][..], &finished, &finished].concat();
+    stranger.write_all(&record).await.expect("sent");
+    let accepted = device_end::accept_tls(device, identity.server_config(), soon()).await;
+    assert!(accepted.is_err());
+    let told = read_to_end(&mut stranger).await.expect("in order");
+    // An alert: fatal, unexpected message.
+    assert_eq!(told, [21, 3, 3, 0, 2, 2, 10]);
+}
+
+#[tokio::test]
+async fn a_console_that_breaks_the_rules_with_more_to_say_is_done_with_and_nobody_else() {
+    let (mut console, mut device) = ByHand::connect().await;
+    let finished = [20, 0, 0, 0];
+    console
+        .send(HANDSHAKE, &[finished, finished].concat())
+        .await;
+    let error = device.read_u8().await.expect_err("no byte");
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    // Whoever goes on all the same finds it closed.
+    let error = device.read_u8().await.expect_err("still none");
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    let error = device.write_all(b"late").await.expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    device.shutdown().await.expect("the carrier closes");
+}
+
+#[tokio::test]
+async fn half_a_handshake_message_keeps_nobody_from_writing() {
+    let (mut console, mut device) = ByHand::connect().await;
+    // A change of keys without its last byte.
+    console.send(HANDSHAKE, &[24, 0, 0, 1]).await;
+    let reading = timeout(Duration::from_millis(50), device.read_u8()).await;
+    assert!(reading.is_err(), "{reading:?}");
+    device.write_all(b"goes out").await.expect("written");
+    device.flush().await.expect("written");
+    let mut header = [0; 5];
+    console.carrier.read_exact(&mut header).await.expect("came");
+    assert_eq!(header, [23, 3, 3, 0, 8 + 1 + 16]);
+    // The last byte comes, and from then on nothing is under the old keys.
+    console.send(HANDSHAKE, &[0]).await;
+    console.send(23, b"x").await;
+    let error = device.read_u8().await.expect_err("the old keys");
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
 }

@@ -18,8 +18,8 @@ use umbra_carrier::io::BoxIo;
 use umbra_protocol::SessionId;
 use umbra_protocol::refusal::clip;
 use umbra_protocol::session::{SessionRecord, SessionRequest, SessionStarted};
+use umbra_tls_stream::ServerStream;
 use umbra_vnc_proxy::device_end::{self, SessionOptions};
-use umbra_vnc_proxy::device_tls::DeviceTls;
 use umbra_vnc_proxy::gate::PendingGuard;
 use umbra_vnc_proxy::preface::Dialect;
 use umbra_vnc_proxy::upstream::Connected;
@@ -123,7 +123,7 @@ pub(super) async fn attend(
 
 /// The connection to a caller.
 pub(super) enum Line {
-    Tls(Box<DeviceTls<BoxIo>>),
+    Tls(Box<ServerStream<BoxIo>>),
     Plain(TcpStream),
 }
 

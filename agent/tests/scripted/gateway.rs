@@ -11,14 +11,13 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::server::TlsStream;
-use umbra_carrier::tls::{SwappableIdentity, accept_tls, envelope_acceptor_config};
+use umbra_carrier::tls::{ServerStream, SwappableIdentity, accept_tls, envelope_acceptor_config};
 use umbra_carrier::ws::{self, ByteStream, UpgradeHead};
 use umbra_protocol::gateway;
 
 use super::{PATIENCE, Server, soon};
 
-pub(crate) type WebSocket = ByteStream<TlsStream<TcpStream>>;
+pub(crate) type WebSocket = ByteStream<ServerStream<TcpStream>>;
 
 /// What the gateway does with the next device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,7 +250,7 @@ impl Inner {
 }
 
 /// The head of a request.
-async fn head(tls: &mut TlsStream<TcpStream>) -> Option<Asked> {
+async fn head(tls: &mut ServerStream<TcpStream>) -> Option<Asked> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
         bytes.push(tls.read_u8().await.ok()?);

@@ -2,6 +2,7 @@
 //! where a gateway knows its servers by exactly their certificates. The envelope never asks for a client's certificate.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use umbra_tls_stream::ServerStream;
 
 use super::error::TlsError;
 use super::identity::TlsIdentity;
@@ -95,7 +97,7 @@ pub fn uplink_acceptor_config(
     config(own, Arc::new(verifier), alpn::UPLINK)
 }
 
-/// Sets up TLS as the server within `deadline`, for clients of one kind.
+/// Sets up TLS as the server within `deadline`, for clients of one kind that are many and mostly silent.
 ///
 /// # Errors
 /// [`TlsError`]; none of them is a reason to stop accepting.
@@ -103,11 +105,18 @@ pub async fn accept_tls<IO>(
     io: IO,
     config: Arc<ServerConfig>,
     deadline: Duration,
-) -> Result<TlsStream<IO>, TlsError>
+) -> Result<ServerStream<IO>, TlsError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    match timeout(deadline, TlsAcceptor::from(config).accept(io)).await {
+    in_time(deadline, ServerStream::accept(io, config)).await
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    handshake: impl Future<Output = io::Result<T>>,
+) -> Result<T, TlsError> {
+    match timeout(deadline, handshake).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(TlsError::TimedOut),
     }
@@ -125,7 +134,7 @@ pub async fn accept_uplink<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = accept_tls(io, config, deadline).await?;
+    let stream = in_time(deadline, TlsAcceptor::from(config).accept(io)).await?;
     let connection = stream.get_ref().1;
     if connection.alpn_protocol() != Some(alpn::UPLINK) {
         return Err(TlsError::WrongService);

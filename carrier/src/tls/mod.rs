@@ -31,6 +31,7 @@ pub use judge::judge_chain;
 pub use public::{PublicRoots, vouched_for};
 pub use server::{Accepted, accept_by_alpn, http_acceptor_config, link_acceptor_config};
 pub use trust::{DatePolicy, ServerTrust, TrustError};
+pub use umbra_tls_stream::ServerStream;
 
 /// What every TLS connection of this program computes with; keys are agreed on as `umbra-key-exchange` says. Without AES instructions, as on small ARM boards,
 /// ChaCha20 comes first: it is several times faster there, and doesn't leak through the cache.

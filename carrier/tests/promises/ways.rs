@@ -72,7 +72,7 @@ impl Host {
         }
     }
 
-    async fn accept(&self) -> ByteStream<tokio_rustls::server::TlsStream<TcpStream>> {
+    async fn accept(&self) -> ByteStream<umbra_carrier::tls::ServerStream<TcpStream>> {
         let (tcp, _) = self.listener.accept().await.unwrap();
         let config = envelope_acceptor_config(Arc::clone(&self.identity));
         let mut tls = accept_tls(tcp, config, LONG).await.unwrap();

@@ -121,7 +121,7 @@ fn der(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {
 }
 
 pub type ConsoleTls = tokio_rustls::client::TlsStream<DuplexStream>;
-pub type DeviceTls = umbra_vnc_proxy::device_tls::DeviceTls<DuplexStream>;
+pub type DeviceTls = umbra_tls_stream::ServerStream<DuplexStream>;
 
 /// Both ends of a TLS connection in memory.
 pub async fn tls_pair() -> (ConsoleTls, DeviceTls) {

@@ -1,21 +1,22 @@
-//! Buffers that all sessions of a thread share: whoever has bytes to move borrows one for that moment, so that a session that stands
+//! Buffers that all streams of a thread share: whoever has bytes to move borrows one for that moment, so that one that stands
 //! still holds none.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
 /// A buffer of a thread.
-pub(crate) struct Shared(RefCell<Vec<u8>>);
+#[derive(Debug, Default)]
+pub struct Shared(RefCell<Vec<u8>>);
 
 impl Shared {
     /// Empty until it is borrowed for the first time.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self(RefCell::new(Vec::new()))
     }
 }
 
 /// Borrows `length` bytes of it, which hold what was left in them.
-pub(crate) fn borrow<T>(
+pub fn borrow<T>(
     shared: &'static LocalKey<Shared>,
     length: usize,
     job: impl FnOnce(&mut [u8]) -> T,

@@ -1,19 +1,22 @@
-//! TLS's server as a byte stream, made for many tunnels that mostly stand still and for one that moves a screen: records are opened and
-//! sealed, several at a time, in a buffer that all tunnels of a thread share and borrow only while bytes move. A tunnel itself keeps
+//! The server's end, made for many connections that mostly stand still and for one that moves a screen: records are opened and
+//! sealed, several at a time, in a buffer that all of a thread share and borrow only while bytes move. A connection itself keeps
 //! nothing but keys, the beginning of a record that has not arrived whole, and what its carrier did not take. It must never hand out a
 //! byte that wasn't authenticated, nor take a cut connection for an orderly end.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+    WriteTraffic,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -32,8 +35,8 @@ thread_local! {
     static RECORDS: Shared = const { Shared::new() };
 }
 
-/// The device's end of a TLS connection.
-pub struct DeviceTls<IO> {
+/// The server's end of a TLS connection.
+pub struct ServerStream<IO> {
     io: IO,
     /// Apart, since futures hold this stream and are moved.
     tls: Box<UnbufferedServerConnection>,
@@ -49,20 +52,27 @@ pub struct DeviceTls<IO> {
     peer_closed: bool,
     /// We have said that nothing follows.
     closed: bool,
+    /// The peer broke the rules: TLS is never asked again, since what it still holds points into bytes that are gone.
+    broken: bool,
 }
 
-impl<IO> fmt::Debug for DeviceTls<IO> {
+impl<IO> fmt::Debug for ServerStream<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceTls")
+        f.debug_struct("ServerStream")
             .field("peer_closed", &self.peer_closed)
             .field("closed", &self.closed)
             .finish_non_exhaustive()
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
-    /// Plays the server's part of the handshake. Whoever fails it is told why, as far as TLS has words for it.
-    pub(crate) async fn accept(io: IO, config: Arc<ServerConfig>) -> io::Result<Self> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> ServerStream<IO> {
+    /// Plays the server's part of the handshake. Whoever fails it is told why, as far as TLS has words for it. There is no limit in time:
+    /// that is the caller's.
+    ///
+    /// # Errors
+    /// Those of the carrier; `UnexpectedEof` if it ends before the handshake does; `InvalidData` with a [`rustls::Error`] inside for a client that doesn't
+    /// keep to TLS, or not to this configuration.
+    pub async fn accept(io: IO, config: Arc<ServerConfig>) -> io::Result<Self> {
         let tls = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
         let mut stream = Self {
             io,
@@ -74,9 +84,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
             sent: 0,
             peer_closed: false,
             closed: false,
+            broken: false,
         };
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
+    }
+
+    /// The certificates that the client presented, its own first; empty where it presented none.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.tls.peer_certificates().unwrap_or_default()
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -94,7 +110,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
     /// Takes one portion from the carrier and opens what is whole: into `room` as far as there is any, the rest is kept.
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let waiting = self.unfinished.len();
-        if waiting > UNFINISHED_MAX {
+        if self.broken || waiting > UNFINISHED_MAX {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         // Never more than the reader has room for, except to complete a record.
@@ -123,8 +139,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
         })
     }
 
-    /// Opens the records at the front; gives how many bytes are done with.
+    /// Opens the records at the front; gives how many bytes are done with. What came before and is not done with is always at the front: TLS
+    /// remembers places in it.
     fn open(&mut self, records: &mut [u8], room: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let result = self.open_whole(records, room);
+        self.broken |= result.is_err();
+        result
+    }
+
+    fn open_whole(&mut self, records: &mut [u8], room: &mut ReadBuf<'_>) -> io::Result<usize> {
         let mut used = 0;
         loop {
             let UnbufferedStatus { mut discard, state } =
@@ -178,12 +201,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
         }
     }
 
-    /// After an error: what TLS has to say about it.
+    /// After an error: what TLS has to say about it, as long as it has something to say. Then it must not be asked, since it would go on with
+    /// bytes that it remembers.
     fn collect_alert(&mut self) {
-        while let UnbufferedStatus {
-            state: Ok(ConnectionState::EncodeTlsData(mut message)),
-            ..
-        } = self.tls.process_tls_records(&mut [])
+        while self.tls.wants_write()
+            && let UnbufferedStatus {
+                state: Ok(ConnectionState::EncodeTlsData(mut message)),
+                ..
+            } = self.tls.process_tls_records(&mut [])
         {
             let appended = append(&mut self.sealed, |space| match message.encode(space) {
                 Ok(count) => Ok(Ok(count)),
@@ -212,41 +237,53 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> DeviceTls<IO> {
         Poll::Ready(Ok(()))
     }
 
-    /// Seals into `records`; gives how many bytes that made. Whatever TLS itself has to say goes first.
-    fn seal(&mut self, plain: &[u8], records: &mut [u8]) -> io::Result<usize> {
-        // Nothing arrives here, so this ends after what was queued.
-        self.open(&mut [], &mut ReadBuf::new(&mut []))?;
-        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
-        match state.map_err(broken)? {
-            ConnectionState::WriteTraffic(mut traffic) => {
-                traffic.encrypt(plain, records).map_err(io::Error::other)
-            }
-            ConnectionState::ReadTraffic(_)
-            | ConnectionState::PeerClosed
-            | ConnectionState::Closed
-            | ConnectionState::ReadEarlyData(_)
-            | ConnectionState::EncodeTlsData(_)
-            | ConnectionState::TransmitTlsData(_)
-            | ConnectionState::BlockedHandshake
-            | _ => Err(io::ErrorKind::BrokenPipe.into()),
+    /// Lets TLS speak, with something to say of ours: whatever it has to say itself goes first. `None` where it can't be said any more.
+    fn speak<T>(
+        &mut self,
+        say: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        if self.broken {
+            return Ok(None);
         }
+        let mut waiting = mem::take(&mut self.unfinished);
+        // Nothing arrives here, so this ends after what was queued.
+        let used = self.open(&mut waiting, &mut ReadBuf::new(&mut []))?;
+        waiting.drain(..used);
+        let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut waiting);
+        let said = match state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                Some(say(&mut traffic, &mut self.sealed)?)
+            }
+            Ok(_) => None,
+            Err(error) => {
+                self.broken = true;
+                return Err(broken(error));
+            }
+        };
+        waiting.drain(..discard);
+        self.unfinished = waiting;
+        Ok(said)
     }
 
-    /// Seals our farewell.
+    /// Seals into `records`; gives how many bytes that made.
+    fn seal(&mut self, plain: &[u8], records: &mut [u8]) -> io::Result<usize> {
+        let sealed = self.speak(|traffic, _| {
+            let sealed = traffic.encrypt(plain, records);
+            sealed.map_err(io::Error::other)
+        })?;
+        sealed.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Seals our farewell, if there is anybody left to say it to.
     fn seal_farewell(&mut self) -> io::Result<()> {
-        self.open(&mut [], &mut ReadBuf::new(&mut []))?;
-        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(&mut []);
-        match state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => append(&mut self.sealed, |space| {
-                match traffic.queue_close_notify(space) {
-                    Ok(count) => Ok(Ok(count)),
-                    Err(EncryptError::InsufficientSize(short)) => Ok(Err(short)),
-                    Err(error @ EncryptError::EncryptExhausted) => Err(io::Error::other(error)),
-                }
-            }),
-            // There is nobody any more to say it to.
-            _ => Ok(()),
-        }
+        self.speak(|traffic, sealed| {
+            append(sealed, |space| match traffic.queue_close_notify(space) {
+                Ok(count) => Ok(Ok(count)),
+                Err(EncryptError::InsufficientSize(short)) => Ok(Err(short)),
+                Err(error @ EncryptError::EncryptExhausted) => Err(io::Error::other(error)),
+            })
+        })?;
+        Ok(())
     }
 }
 
@@ -271,7 +308,7 @@ fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeviceTls<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for ServerStream<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -306,7 +343,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeviceTls<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeviceTls<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
