@@ -20,7 +20,8 @@ const EARLY_MAX: usize = 256;
 
 /// Carries a session to its end, with the VNC server's program reaped; why it ended, bytes to the device and to the console.
 ///
-/// Only the moving of bytes is made for the kind of stream; what comes before is rare and the same for all.
+/// Only the moving of bytes is made for the kind of stream; what comes before is rare and the same for all. Both are boxed: while a session
+/// stands still, it occupies what moving bytes needs, and that once.
 pub(crate) async fn enter_and_carry<S>(
     stream: &mut S,
     connected: Connected,
@@ -43,7 +44,7 @@ where
         mut child,
         inlet,
         said,
-    } = match session.enter(connected, stop).await {
+    } = match Box::pin(session.enter(connected, stop)).await {
         Ok(entered) => entered,
         Err(reason) => {
             let _ = timeout(options.handshake_limit, session.stream.shutdown()).await;
@@ -57,7 +58,7 @@ where
             .map(|total| total.saturating_duration_since(Instant::now())),
         ..options.limits
     };
-    let carrying = splice(stream, &mut vnc, inlet, &said, limits, stop);
+    let carrying = Box::pin(splice(stream, &mut vnc, inlet, &said, limits, stop));
     let spliced = with_child(carrying, child.as_mut()).await;
     // Closed first: a spawned server ends when its connection does.
     drop(vnc);

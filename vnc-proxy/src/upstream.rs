@@ -399,7 +399,7 @@ pub(crate) async fn with_child<F: Future>(future: F, child: Option<&mut Spawned>
         Some(child) => tokio::select! {
             biased;
             output = future => output,
-            never = child.listen() => match never {},
+            never = Box::pin(child.listen()) => match never {},
         },
     }
 }

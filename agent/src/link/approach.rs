@@ -173,6 +173,8 @@ impl Approach {
             deadline,
         )
         .await
+        // The gateway holds thousands of them.
+        .map(ByteStream::in_small_frames)
     }
 
     /// What answers at the other end of a gateway's WebSocket, whoever it is, as [`tls::probe_kind`] looks.

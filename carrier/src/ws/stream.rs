@@ -28,6 +28,10 @@ const READ_BUFFER: usize = 8 * 1024;
 /// The same for a stream that is silent most of the time: a gateway holds thousands of them.
 const QUIET_READ_BUFFER: usize = 512;
 
+/// The largest frame that such a stream sends. The library's buffers stay as large as the largest frame was: with its header this one fits into
+/// what is read at once.
+const QUIET_SENT: usize = QUIET_READ_BUFFER - 16;
+
 /// One frame and the pongs to a burst of pings.
 const WRITE_BUFFER: usize = 64 * 1024;
 
@@ -58,6 +62,8 @@ pub struct ByteStream<IO> {
     pub(super) incoming: Bytes,
     pub(super) state: State,
     pub(super) unflushed: bool,
+    /// The largest frame that is sent.
+    sent_at_once: usize,
     pub(super) lost: usize,
     pub(super) shut: bool,
     pub(super) bucket: Bucket,
@@ -103,7 +109,8 @@ where
     ByteStream::new(io, already_read, Role::Server, keepalive)
 }
 
-/// The same for one that says little: it occupies a few hundred bytes instead of some thousand while nothing comes.
+/// The same for one that says little: it occupies a few hundred bytes instead of some thousand while nothing comes, and sends small frames
+/// (see [`ByteStream::in_small_frames`]).
 pub fn quiet_server_stream<IO>(
     io: IO,
     already_read: Vec<u8>,
@@ -113,6 +120,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     ByteStream::reading(io, already_read, Role::Server, keepalive, QUIET_READ_BUFFER)
+        .in_small_frames()
 }
 
 impl<IO> ByteStream<IO> {
@@ -149,6 +157,7 @@ impl<IO> ByteStream<IO> {
             incoming: Bytes::new(),
             state: State::Open { farewell: None },
             unflushed: false,
+            sent_at_once: MAX_SENT,
             lost: 0,
             shut: false,
             bucket: Bucket::new(now),
@@ -167,6 +176,14 @@ impl<IO> ByteStream<IO> {
         Closer {
             shared: Arc::clone(&self.shared),
         }
+    }
+
+    /// From now on frames of a few hundred bytes are sent: whoever reads them, and this end, need no larger buffers. For streams that say
+    /// little and whose other end is one of thousands.
+    #[must_use]
+    pub fn in_small_frames(mut self) -> Self {
+        self.sent_at_once = QUIET_SENT;
+        self
     }
 
     /// The stream below.
@@ -245,7 +262,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ByteStream<IO> {
             }
             return Poll::Ready(Ok(bytes.len()));
         }
-        let part = &bytes[..bytes.len().min(MAX_SENT)];
+        let part = &bytes[..bytes.len().min(this.sent_at_once)];
         let (context, mut bridge) = this.parts();
         let message = Message::Binary(Bytes::copy_from_slice(part));
         match accepted(context.write(&mut bridge, message)) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use umbra_carrier::ws::ByteStream;
 
@@ -15,10 +15,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     stream.closer().close_with(code, reason);
-    let drained = async {
-        let mut ignored = [0; 4 * 1024];
-        while matches!(stream.read(&mut ignored).await, Ok(length) if length > 0) {}
-    };
+    // Its buffer is not part of this task, of which thousands wait that never come here.
+    let mut ignored = tokio::io::sink();
     // Whoever does not listen misses it.
-    let _ = timeout(LIMIT, drained).await;
+    let _ = timeout(LIMIT, tokio::io::copy(stream, &mut ignored)).await;
 }

@@ -186,6 +186,15 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, duplex};
 
+    #[test]
+    fn the_task_of_a_device_is_small_since_there_are_thousands() {
+        fn future_of<F>(_: impl FnOnce(Seat, OnUpgrade) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = future_of(serve);
+        assert!(bytes <= 2_400, "{bytes} bytes");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_device_that_answers_the_close_is_let_go_at_once_whatever_it_said_before() {
         let (mut device, near) = duplex(1_024);

@@ -177,12 +177,10 @@ async fn join(first: &mut First, mut own: WebSocket) {
 
 /// Reads until the farewell is through.
 async fn drain(own: &mut Prefixed<WebSocket>) {
-    let drained = async {
-        let mut ignored = [0; 4 * 1024];
-        while matches!(own.read(&mut ignored).await, Ok(length) if length > 0) {}
-    };
+    // Its buffer is not part of the task, which waits long before it comes here.
+    let mut ignored = tokio::io::sink();
     // Whoever does not listen misses it.
-    let _ = timeout(crate::farewell::LIMIT, drained).await;
+    let _ = timeout(crate::farewell::LIMIT, tokio::io::copy(own, &mut ignored)).await;
 }
 
 /// Returns when somebody else ended the rendezvous.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -97,20 +97,12 @@ pub async fn serve<IO>(
 async fn drain<IO: AsyncRead + AsyncWrite + Unpin>(
     reader: FrameReader<ReadHalf<WakesBoth<TlsStream<IO>>>>,
 ) {
-    const MOST: usize = 64 * 1024;
-    let mut stream = reader.into_inner();
-    let mut rest = [0; 4096];
-    let mut read = 0;
-    let all = async {
-        while let Ok(count) = tokio::io::AsyncReadExt::read(&mut stream, &mut rest).await {
-            read += count;
-            if count == 0 || read > MOST {
-                return;
-            }
-        }
-    };
+    const MOST: u64 = 64 * 1024;
+    let mut stream = reader.into_inner().take(MOST);
+    // Its buffer is not part of the link's task, of which thousands wait that never come here.
+    let mut rest = tokio::io::sink();
     // A device that does not close takes its connection's reset.
-    let _ = timeout(FAREWELL, all).await;
+    let _ = timeout(FAREWELL, tokio::io::copy(&mut stream, &mut rest)).await;
 }
 
 async fn write_frames<IO: AsyncRead + AsyncWrite + Unpin>(
