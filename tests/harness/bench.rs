@@ -37,6 +37,10 @@ pub struct Wish {
     pub handshakes: Option<PathBuf>,
     /// Nobody else than the product's own builds.
     pub alone: bool,
+    /// The agent that ships for the processor which this machine doesn't have.
+    pub foreign: Option<PathBuf>,
+    /// How many devices the crowds have, if not as many as the kind of run says.
+    pub devices: Option<u32>,
     /// A folder with peers that are not on the search path.
     pub peers: Option<PathBuf>,
 }

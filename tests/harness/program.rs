@@ -116,7 +116,7 @@ pub fn product_command(name: &str) -> Result<Command, ProgramError> {
 }
 
 /// What runs programs of the processor that an ELF file is for, if that isn't this machine's: Debian's `qemu-user-static`.
-fn foreign(path: &Path) -> std::io::Result<Option<PathBuf>> {
+pub(crate) fn foreign(path: &Path) -> std::io::Result<Option<PathBuf>> {
     let mut header = [0; 20];
     std::fs::File::open(path)?.read_exact(&mut header)?;
     let processor = match (&header[..4], u16::from_le_bytes([header[18], header[19]])) {

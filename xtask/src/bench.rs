@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Measure only this section
     #[arg(long, value_name = "SECTION")]
     only: Option<String>,
+    /// How many devices a gateway and a server get, instead of 1000 (100 with --quick)
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(2..=50_000))]
+    devices: Option<u32>,
     /// Measure another build of the device end beside this one: `vnc-proxy/examples/device_end.rs` of an earlier commit
     #[arg(long, value_name = "PROGRAM")]
     beside: Option<PathBuf>,
@@ -45,7 +48,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let peers = peers::prepare(!arguments.no_install)?;
     // On a device runs what ships, not what cargo builds by itself.
-    let agent = dist::agent(Target::ours()?, None, !arguments.no_install)?;
+    let ships = |target| dist::agent(target, None, !arguments.no_install);
+    let agent = ships(Target::ours()?)?;
+    let mut foreign = Vec::new();
+    for target in Target::ALL.into_iter().filter(|target| !target.is_ours()) {
+        foreign.push(ships(target)?);
+    }
     build()?;
     let built = target_folder()?.join("release");
     let tables = tempfile::NamedTempFile::new().context("no temporary file can be made")?;
@@ -63,6 +71,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .arg(peers)
         .arg("--markdown")
         .arg(tables.path());
+    for agent in foreign {
+        bench.arg("--foreign").arg(agent);
+    }
+    if let Some(devices) = arguments.devices {
+        bench.args(["--devices", &devices.to_string()]);
+    }
     if arguments.quick {
         bench.arg("--quick");
     }

@@ -11,7 +11,7 @@ use super::Wish;
 use super::peers;
 use super::process::Family;
 use super::report::{OURS, Quantity, Section, less};
-use crate::program::{is_dynamic, product, product_command};
+use crate::program::{foreign, is_dynamic, product, product_command};
 use crate::scratch::Scratch;
 use crate::world::{Console, Device, DeviceConfig, Server, ServerConfig};
 
@@ -32,6 +32,10 @@ const WELCOME: Quantity = less("start to welcome, known device", "ms");
 const WELCOME_CPU: Quantity = less("CPU from start to welcome", "ms");
 const RESIDENT: Quantity = less("memory, idle with one link", "KiB");
 const WAKES: Quantity = less("wake-ups while idle", "per minute");
+/// The agent for the processor that this machine doesn't have: nothing of it can be timed here.
+const FOREIGN: &str = "umbra for the other processor";
+/// More instructions than that are no identity, but a program that doesn't end.
+const INSTRUCTIONS_MAX: u64 = 2_000_000_000;
 
 /// An agent that runs, and is ended when it is dropped.
 struct Running(Child);
@@ -58,6 +62,9 @@ pub(super) async fn measure(
     section.about.push_str(&format!(" The agent is {kind}."));
     let kib = |path: &Path| std::fs::metadata(path).map(|file| file.len() as f64 / 1024.0);
     section.note(&SIZE, OURS, kib(&program)?);
+    if let Some(program) = &wish.foreign {
+        section.note(&SIZE, FOREIGN, kib(program)?);
+    }
     for peer in ["stunnel", "haproxy", "rathole"] {
         if let Some(program) = peers::find(peer, wish) {
             section.note(&SIZE, peer, kib(&std::fs::canonicalize(program)?)?);
@@ -82,6 +89,15 @@ pub(super) async fn measure(
         None => section
             .missing
             .push("instructions: valgrind is not installed".into()),
+    }
+    match &wish.foreign {
+        Some(program) => {
+            let million = emulated_instructions(program, scratch)?;
+            section.note(&FIRST_INSTRUCTIONS, FOREIGN, million);
+        }
+        None => section
+            .missing
+            .push("the other processor: its agent was not named".into()),
     }
     let rounds = wish.pick(3, 9);
     for round in 1..=rounds {
@@ -130,6 +146,42 @@ fn instructions(program: &Path, scratch: &Scratch) -> anyhow::Result<Option<f64>
     let (_, count) = count.with_context(|| format!("valgrind counted nothing: {said}"))?;
     let count: f64 = count.trim().parse()?;
     Ok(Some(count / 1e6))
+}
+
+/// The same on another processor, in millions: QEMU's user mode emulator, told to take one instruction at a time, says each of them.
+fn emulated_instructions(program: &Path, scratch: &Scratch) -> anyhow::Result<f64> {
+    let emulator = foreign(program)?.context("it is a program for this machine's processor")?;
+    let mut command = Command::new(&emulator);
+    command
+        // The first is its name before version 8.1, the second since.
+        .env("QEMU_SINGLESTEP", "1")
+        .env("QEMU_ONE_INSN_PER_TB", "1")
+        .args(["-d", "exec,nochain"])
+        .arg(program)
+        .arg("--root")
+        .arg(scratch.folder("counted-elsewhere")?)
+        .arg("identity")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut running = Running(command.spawn().with_context(|| {
+        format!(
+            "{} cannot be started (Debian: qemu-user-static)",
+            emulator.display()
+        )
+    })?);
+    let said = running.0.stderr.take().context("the emulator has no log")?;
+    let mut count = 0_u64;
+    for line in BufReader::with_capacity(1 << 20, said).split(b'\n') {
+        if line?.starts_with(b"Trace ") {
+            count += 1;
+        }
+        anyhow::ensure!(count < INSTRUCTIONS_MAX, "the agent doesn't end");
+    }
+    let status = running.0.wait()?;
+    anyhow::ensure!(status.success(), "the agent under {emulator:?}: {status}");
+    anyhow::ensure!(count > 0, "{emulator:?} counted nothing");
+    Ok(count as f64 / 1e6)
 }
 
 /// Starts the agent on a device's root; gives it with the milliseconds, and those of CPU, until it says this.

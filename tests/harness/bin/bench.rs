@@ -36,6 +36,8 @@ fn parse(mut given: impl Iterator<Item = String>) -> anyhow::Result<Order> {
             "--herd" => order.wish.herd = Some(value()?.into()),
             "--handshakes" => order.wish.handshakes = Some(value()?.into()),
             "--alone" => order.wish.alone = true,
+            "--foreign" => order.wish.foreign = Some(value()?.into()),
+            "--devices" => order.wish.devices = Some(value()?.parse()?),
             "--peers" => order.wish.peers = Some(value()?.into()),
             other => bail!("{other:?} is not understood; start it with cargo xtask bench"),
         }
