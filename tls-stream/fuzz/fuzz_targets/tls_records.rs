@@ -12,29 +12,92 @@ use libfuzzer_sys::fuzz_target;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::crypto::ring::{cipher_suite, default_provider};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore, ServerConfig};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore, ServerConfig,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use umbra_tls_stream::ServerStream;
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Kind {
+    Cipher,
+    Alert,
+    Handshake,
+    Data,
+    Other(u8),
+}
+
+impl Kind {
+    fn number(self) -> u8 {
+        match self {
+            Self::Cipher => 20,
+            Self::Alert => 21,
+            Self::Handshake => 22,
+            Self::Data => 23,
+            Self::Other(number) => number,
+        }
+    }
+}
+
+#[derive(Arbitrary, Debug)]
+enum Message {
+    KeyUpdate(u8),
+    Finished,
+    Other(u8, Vec<u8>),
+}
+
+impl Message {
+    fn bytes(&self) -> Vec<u8> {
+        let (kind, content): (u8, &[u8]) = match self {
+            Self::KeyUpdate(wish) => (24, &[*wish]),
+            Self::Finished => (20, &[]),
+            Self::Other(kind, content) => (*kind, content),
+        };
+        let length = (content.len() as u32).to_be_bytes();
+        [&[kind, length[1], length[2], length[3]][..], content].concat()
+    }
+}
 
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// Bytes on the wire as they are.
     Raw(Vec<u8>),
-    /// A record of this content type, sealed in order.
-    Record(u8, Vec<u8>),
-    /// A handshake message, whole.
-    Handshake(u8, Vec<u8>),
-    /// Data, whole.
-    Data(Vec<u8>),
+    /// A record, sealed in order.
+    Record(Kind, Vec<u8>),
+    /// Handshake messages: so many bytes of them in one record, the others in another one, or in none.
+    Handshake(Vec<Message>, u8, bool),
     Read(u8),
     Write(u16),
     Flush,
     Shutdown,
 }
 
+impl Step {
+    /// The records that it sends, by content type.
+    fn records(&self) -> Vec<(u8, Vec<u8>)> {
+        match self {
+            Self::Record(kind, content) => vec![(kind.number(), content.clone())],
+            Self::Handshake(messages, first, rest) => {
+                let bytes: Vec<u8> = messages.iter().flat_map(Message::bytes).collect();
+                let (one, other) = bytes.split_at(bytes.len().min(usize::from(*first)));
+                let mut records = vec![(22, one.to_vec())];
+                if *rest {
+                    records.push((22, other.to_vec()));
+                }
+                records
+            }
+            Self::Raw(_) | Self::Read(_) | Self::Write(_) | Self::Flush | Self::Shutdown => {
+                Vec::new()
+            }
+        }
+    }
+}
+
 #[derive(Arbitrary, Debug)]
 struct Run {
     after_handshake: bool,
+    /// Whether this end reads after each step.
+    eager: bool,
     steps: Vec<Step>,
 }
 
@@ -159,29 +222,45 @@ fn strange_handshake(steps: &[Step]) {
     let (mut wire, device) = duplex(ROOM);
     let mut accepting = Box::pin(ServerStream::accept(device, Arc::clone(&configs().server)));
     for step in steps {
-        let bytes = match step {
-            Step::Raw(bytes) | Step::Data(bytes) => bytes.clone(),
-            Step::Record(kind, content) => {
-                let length = (content.len() as u16).to_be_bytes();
-                [&[*kind, 3, 3, length[0], length[1]][..], content].concat()
-            }
-            Step::Handshake(kind, content) => {
-                let whole = message(*kind, content);
-                let length = (whole.len() as u16).to_be_bytes();
-                [&[22, 3, 1, length[0], length[1]][..], &whole].concat()
-            }
-            Step::Read(_) | Step::Write(_) | Step::Flush | Step::Shutdown => Vec::new(),
-        };
-        now(wire.write_all(&bytes));
+        if let Step::Raw(bytes) = step {
+            now(wire.write_all(bytes));
+        }
+        for (kind, content) in step.records() {
+            let length = (content.len() as u16).to_be_bytes();
+            now(wire.write_all(&[kind, 3, 3, length[0], length[1]]));
+            now(wire.write_all(&content));
+        }
         if now(accepting.as_mut()).is_some() {
             return;
         }
     }
 }
 
-fn message(kind: u8, content: &[u8]) -> Vec<u8> {
-    let length = (content.len() as u32).to_be_bytes();
-    [&[kind, length[1], length[2], length[3]][..], content].concat()
+/// What was said and heard so far.
+#[derive(Default)]
+struct Talk {
+    said: Vec<u8>,
+    heard: Vec<u8>,
+    failed: bool,
+}
+
+impl Talk {
+    fn read(&mut self, stream: &mut ServerStream<DuplexStream>, room: u8) {
+        let mut part = vec![0; usize::from(room) + 1];
+        match now(stream.read(&mut part)) {
+            Some(Ok(count)) => {
+                assert!(
+                    count == 0 || !self.failed,
+                    "heard after the rules were broken"
+                );
+                self.heard.extend_from_slice(&part[..count]);
+            }
+            Some(Err(_)) => self.failed = true,
+            None => {}
+        }
+        let (said, heard) = (&self.said, &self.heard);
+        assert!(said.starts_with(heard), "{heard:?} instead of {said:?}");
+    }
 }
 
 fuzz_target!(|run: Run| {
@@ -189,33 +268,18 @@ fuzz_target!(|run: Run| {
         return strange_handshake(&run.steps);
     }
     let (mut client, mut stream) = open();
-    let (mut said, mut heard) = (Vec::new(), Vec::new());
-    let mut failed = false;
+    let mut talk = Talk::default();
     for step in &run.steps {
+        for (kind, content) in step.records() {
+            if kind == 23 {
+                talk.said.extend_from_slice(&content);
+            }
+            client.send(kind, &content);
+        }
         match step {
             Step::Raw(bytes) => client.raw(bytes),
-            Step::Record(kind, content) => {
-                if *kind == 23 {
-                    said.extend_from_slice(content);
-                }
-                client.send(*kind, content);
-            }
-            Step::Handshake(kind, content) => client.send(22, &message(*kind, content)),
-            Step::Data(content) => {
-                said.extend_from_slice(content);
-                client.send(23, content);
-            }
-            Step::Read(room) => {
-                let mut part = vec![0; usize::from(*room) + 1];
-                match now(stream.read(&mut part)) {
-                    Some(Ok(count)) => {
-                        assert!(count == 0 || !failed, "heard after the rules were broken");
-                        heard.extend_from_slice(&part[..count]);
-                    }
-                    Some(Err(_)) => failed = true,
-                    None => {}
-                }
-            }
+            Step::Record(..) | Step::Handshake(..) => {}
+            Step::Read(room) => talk.read(&mut stream, *room),
             Step::Write(length) => {
                 now(stream.write(&vec![7; usize::from(*length)]));
             }
@@ -229,6 +293,8 @@ fuzz_target!(|run: Run| {
                 return;
             }
         }
-        assert!(said.starts_with(&heard), "{heard:?} instead of {said:?}");
+        if run.eager {
+            talk.read(&mut stream, 31);
+        }
     }
 });
