@@ -252,17 +252,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerStream<IO> {
         let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut waiting);
         let said = match state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                Some(say(&mut traffic, &mut self.sealed)?)
+                say(&mut traffic, &mut self.sealed).map(Some)
             }
-            Ok(_) => None,
+            Ok(_) => Ok(None),
             Err(error) => {
                 self.broken = true;
-                return Err(broken(error));
+                Err(broken(error))
             }
         };
         waiting.drain(..discard);
         self.unfinished = waiting;
-        Ok(said)
+        said
     }
 
     /// Seals into `records`; gives how many bytes that made.
