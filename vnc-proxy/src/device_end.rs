@@ -174,8 +174,12 @@ pub async fn connect_upstream(
     options: &SessionOptions,
     deadline: Instant,
 ) -> Result<Connected, UpstreamError> {
-    let connected = upstream.connect(deadline).await?;
-    ready(connected, options, deadline).await
+    // Boxed, as it is large and over long before the session that waits in the same task.
+    Box::pin(async {
+        let connected = upstream.connect(deadline).await?;
+        ready(connected, options, deadline).await
+    })
+    .await
 }
 
 async fn ready(

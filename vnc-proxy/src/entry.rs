@@ -12,7 +12,7 @@ use crate::input_filter::InputFilter;
 use crate::outcome::{EndReason, StopCause};
 use crate::spawned::Spawned;
 use crate::splice::{Limits, Side, SpliceEnd, Spliced, splice};
-use crate::upstream::{Connected, LocalStream, Phase, Upstream, UpstreamError, with_child};
+use crate::upstream::{Connected, LocalStream, Phase, Upstream, UpstreamError, end, with_child};
 use crate::viewer_handshake::{ViewerError, ViewerHandshake, ViewerLine};
 
 /// How much a VNC server may say while the viewer is waited for: with 3.3, its challenge follows its offer.
@@ -59,12 +59,10 @@ where
         ..options.limits
     };
     let carrying = Box::pin(splice(stream, &mut vnc, inlet, &said, limits, stop));
-    let spliced = with_child(carrying, child.as_mut()).await;
+    let spliced = with_child(carrying, child.as_deref_mut()).await;
     // Closed first: a spawned server ends when its connection does.
     drop(vnc);
-    if let Some(child) = child {
-        child.end().await;
-    }
+    end(child).await;
     let Spliced {
         end,
         to_device,
@@ -80,7 +78,7 @@ where
 /// A viewer and a VNC server that go on by themselves.
 struct Entered {
     vnc: LocalStream,
-    child: Option<Spawned>,
+    child: Option<Box<Spawned>>,
     inlet: Inlet,
     /// What the VNC server has said and the viewer has not heard yet.
     said: Vec<u8>,
@@ -135,7 +133,7 @@ impl Session<'_> {
         let entered = tokio::select! {
             biased;
             cause = &mut *stop => Err(EndReason::Stopped(cause)),
-            entered = with_child(entering, child.as_mut()) => entered,
+            entered = with_child(entering, child.as_deref_mut()) => entered,
         };
         let result = match entered {
             Ok((None, inlet, said)) => {
@@ -283,12 +281,6 @@ impl Session<'_> {
         drop(vnc);
         end(child).await;
         Err(reason)
-    }
-}
-
-async fn end(child: Option<Spawned>) {
-    if let Some(child) = child {
-        child.end().await;
     }
 }
 

@@ -105,7 +105,12 @@ impl Spawned {
 
     /// Waits a moment for the program to end by itself, then kills it, and what it has left running in either case; reaps it. Our
     /// end of its connection must be closed before. Returns the last that it said.
-    pub(crate) async fn end(mut self) -> String {
+    pub(crate) async fn end(self) -> String {
+        // Boxed: it is large, and the task of each session that goes on would hold room for it.
+        Box::pin(self.end_group()).await
+    }
+
+    async fn end_group(mut self) -> String {
         let group = std::mem::replace(&mut self.group, Group(None));
         let leader = group.0;
         let ending = async {

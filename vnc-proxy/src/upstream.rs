@@ -216,7 +216,7 @@ impl Upstream {
                 ),
                 Place::Spawn(program) => {
                     let (stream, child) = Spawned::start(program).map_err(absent)?;
-                    (LocalStream::Unix(stream), Some(child))
+                    (LocalStream::Unix(stream), Some(Box::new(child)))
                 }
             };
             Connected::greeted(self, stream, child).await
@@ -241,7 +241,7 @@ pub struct Connected {
     /// Where it was found, for a viewer that speaks another version.
     pub(crate) upstream: Upstream,
     pub(crate) stream: LocalStream,
-    pub(crate) child: Option<Spawned>,
+    pub(crate) child: Option<Box<Spawned>>,
     pub(crate) phase: Phase,
 }
 
@@ -264,12 +264,12 @@ impl Connected {
     async fn greeted(
         upstream: &Upstream,
         mut stream: LocalStream,
-        mut child: Option<Spawned>,
+        mut child: Option<Box<Spawned>>,
     ) -> Result<Self, UpstreamError> {
         let mut parser = GreetingParser::new();
         loop {
             let mut byte = [0];
-            match with_child(stream.read_exact(&mut byte), child.as_mut()).await {
+            match with_child(stream.read_exact(&mut byte), child.as_deref_mut()).await {
                 Ok(_) => match parser.push(byte[0]) {
                     Ok(None) => {}
                     Ok(Some(greeting)) => {
@@ -368,7 +368,7 @@ impl Connected {
             }
         };
         let played: Result<io::Result<Result<(), LoginError>>, _> =
-            timeout_at(deadline, with_child(playing, self.child.as_mut())).await;
+            timeout_at(deadline, with_child(playing, self.child.as_deref_mut())).await;
         if let Ok(Ok(Ok(()))) = played {
             return Ok((self, handshake));
         }
@@ -404,13 +404,13 @@ pub(crate) async fn with_child<F: Future>(future: F, child: Option<&mut Spawned>
     }
 }
 
-async fn end(child: Option<Spawned>) {
+pub(crate) async fn end(child: Option<Box<Spawned>>) {
     if let Some(child) = child {
         child.end().await;
     }
 }
 
-async fn broken(error: io::Error, child: Option<Spawned>) -> UpstreamError {
+async fn broken(error: io::Error, child: Option<Box<Spawned>>) -> UpstreamError {
     match child {
         Some(child) => UpstreamError::Ended(child.end().await),
         None if error.kind() == io::ErrorKind::UnexpectedEof => UpstreamError::Ended(String::new()),
