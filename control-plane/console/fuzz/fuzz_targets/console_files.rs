@@ -50,10 +50,10 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         2 => match units(bytes) {
-            Ok(units) => {
-                assert!(!units.is_empty() && units.len() <= 10_000);
-                let written: Vec<&str> = units.iter().map(|unit| unit.as_str()).collect();
-                assert_eq!(units(written.join("\n").as_bytes()).ok(), Some(units));
+            Ok(all) => {
+                assert!(!all.is_empty() && all.len() <= 10_000);
+                let written: Vec<&str> = all.iter().map(|unit| unit.as_str()).collect();
+                assert_eq!(units(written.join("\n").as_bytes()).ok(), Some(all));
             }
             Err(mistakes) => mistakes.iter().for_each(|mistake| told(mistake)),
         },
