@@ -91,17 +91,41 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Builds all targets of a crate at once, so that running them takes the time that was asked for and no more. All crates share one
 /// folder: what they have in common is compiled once.
 fn build(targets: &[Target], arguments: &Arguments, path: &OsString) -> anyhow::Result<()> {
-    let mut folders: Vec<&Path> = targets
-        .iter()
-        .map(|target| target.folder.as_path())
-        .collect();
-    folders.dedup();
-    for folder in folders {
+    for folder in folders(targets) {
         let mut command = cargo_fuzz("build", folder, arguments, path)?;
         if let (Some(_), [target]) = (&arguments.target, targets) {
             command.arg(&target.name);
         }
         step(&format!("build {}", short(folder).display()), &mut command)?;
+    }
+    Ok(())
+}
+
+/// The folders of the fuzz crates, each once.
+fn folders(targets: &[Target]) -> Vec<&Path> {
+    let mut folders: Vec<&Path> = targets
+        .iter()
+        .map(|target| target.folder.as_path())
+        .collect();
+    folders.dedup();
+    folders
+}
+
+/// Whether all targets compile, with the versions in their lock files: no other build looks at them.
+pub(crate) fn check() -> anyhow::Result<()> {
+    for folder in folders(&targets(&top())?) {
+        let manifest = folder.join("Cargo.toml");
+        let mut command = cargo();
+        command
+            .env("RUSTFLAGS", "--cfg fuzzing")
+            .args(["check", "--locked", "--target-dir"])
+            .arg(target_folder()?.join("fuzz-check"))
+            .arg("--manifest-path")
+            .arg(&manifest);
+        step(
+            &format!("fuzz targets of {}", short(folder).display()),
+            &mut command,
+        )?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::step::{cargo, say, step, succeeds};
-use crate::{dist, setup};
+use crate::{dist, fuzz, setup};
 
 /// What a person may say.
 #[derive(clap::Args)]
@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .args(documentation)
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
+    fuzz::check()?;
     dist::hold(!arguments.no_install)?;
     say(&format!(
         "==> all is well, after {:.0} s",
