@@ -11,11 +11,17 @@ use std::sync::Arc;
 
 use nix::libc;
 
+/// A path as a person is told it: on its line, whatever is in it.
+pub(crate) fn shown(path: &Path) -> String {
+    const PATH_MAX: usize = 4096;
+    umbra_carrier::x509::printable(&path.to_string_lossy(), PATH_MAX)
+}
+
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The disk is full.
-    #[error("{} could not be written because the disk is full; what was there before is still there. Free some space.", .path.display())]
+    #[error("{} could not be written because the disk is full; what was there before is still there. Free some space.", shown(.path))]
     Full {
         /// Which file.
         path: PathBuf,
@@ -24,7 +30,7 @@ pub enum FileError {
         source: io::Error,
     },
     /// The file system is read-only.
-    #[error("{} could not be written because its file system is read-only; what was there before is still there", .path.display())]
+    #[error("{} could not be written because its file system is read-only; what was there before is still there", shown(.path))]
     ReadOnly {
         /// Which file.
         path: PathBuf,
@@ -33,7 +39,7 @@ pub enum FileError {
         source: io::Error,
     },
     /// This user may not.
-    #[error("this user may not {verb} {}; try it as root or as the agent's own user", .path.display())]
+    #[error("this user may not {verb} {}; try it as root or as the agent's own user", shown(.path))]
     Permission {
         /// `read` or `write`.
         verb: &'static str,
@@ -44,13 +50,13 @@ pub enum FileError {
         source: io::Error,
     },
     /// A link, a directory or a device where a file belongs.
-    #[error("{} is not a plain file", .path.display())]
+    #[error("{} is not a plain file", shown(.path))]
     NotAFile {
         /// Which file.
         path: PathBuf,
     },
     /// Larger than any file of its kind.
-    #[error("{} is larger than {max} bytes, which no file of its kind is", .path.display())]
+    #[error("{} is larger than {max} bytes, which no file of its kind is", shown(.path))]
     TooLarge {
         /// Which file.
         path: PathBuf,
@@ -58,13 +64,13 @@ pub enum FileError {
         max: usize,
     },
     /// Not UTF-8.
-    #[error("{} is not a text in UTF-8", .path.display())]
+    #[error("{} is not a text in UTF-8", shown(.path))]
     NotText {
         /// Which file.
         path: PathBuf,
     },
     /// Anything else.
-    #[error("could not {verb} {}", .path.display())]
+    #[error("could not {verb} {}", shown(.path))]
     Other {
         /// `read` or `write`.
         verb: &'static str,

@@ -106,7 +106,7 @@ pub enum SourceError {
         source: CredentialsError,
     },
     /// There is no such file.
-    #[error("there is no file {}", .0.display())]
+    #[error("there is no file {}", files::shown(.0))]
     NoFile(PathBuf),
     /// The file can't be read.
     #[error(transparent)]
@@ -188,7 +188,7 @@ impl Given {
             what,
         };
         if let Some(file) = &self.credentials {
-            return of_file(file, &format!("{from}, {}", file.display()));
+            return of_file(file, &format!("{from}, {}", files::shown(file)));
         }
         let trust = match &self.fingerprint {
             None => Trust::PublicCa,
@@ -264,7 +264,7 @@ pub fn unattended(
     }
     for file in paths.image_credentials() {
         if file.exists() {
-            return of_file(&file, &file.display().to_string()).map(Some);
+            return of_file(&file, &files::shown(&file)).map(Some);
         }
     }
     Ok(None)
@@ -390,6 +390,21 @@ mod tests {
 
     fn nothing(_: &str) -> Option<String> {
         None
+    }
+
+    #[test]
+    fn a_file_that_is_named_after_terminal_codes_stays_on_its_line() {
+        let (_root, paths) = device();
+        for name in ["/run/a\u{1b}[2Jb", "/run/a\0b"] {
+            put(
+                &paths.kernel_command_line(),
+                &format!("quiet umbra.credentials={name}\n"),
+            );
+            let told = unattended(&paths, nothing).expect_err("not there");
+            let told = told.to_string();
+            assert!(told.contains("/run/a\u{fffd}"), "{told:?}");
+            assert!(!told.contains(char::is_control), "{told:?}");
+        }
     }
 
     #[test]
