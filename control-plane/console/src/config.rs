@@ -12,6 +12,8 @@ use umbra_carrier::address::HostPort;
 use umbra_protocol::Secret;
 use umbra_protocol::api::Role;
 
+use crate::text::printable;
+
 /// Larger files are not ours.
 const FILE_MAX: u64 = 1024 * 1024;
 
@@ -160,7 +162,7 @@ impl ConfigFile {
             .map_err(unreadable)?;
         serde_json::from_slice(&bytes).map_err(|error| ConfigError::Damaged {
             path: self.path.clone(),
-            mistake: error.to_string(),
+            mistake: printable(&error.to_string()),
         })
     }
 
@@ -245,6 +247,19 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_file_is_told_on_its_line_whatever_is_in_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config.json");
+        write_private(&path, b"{\"\x7fservers\":\"[}").expect("written");
+        let told = ConfigFile::at(path)
+            .load()
+            .expect_err("damaged")
+            .to_string();
+        assert!(told.contains("\\u{7f}servers"), "{told:?}");
+        assert!(!told.contains(char::is_control), "{told:?}");
+    }
 
     fn known() -> KnownServer {
         KnownServer {

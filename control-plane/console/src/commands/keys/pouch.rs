@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::config::write_private;
 use crate::failure::Failure;
+use crate::text::printable;
 
 /// Larger files are not ours.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
@@ -142,8 +143,10 @@ impl Pouch {
             .read_to_end(&mut bytes)
             .map_err(|error| self.failed("read", error))?;
         serde_json::from_slice(&bytes).map_err(|error| {
-            let why =
-                format!("it is not as this program writes it ({error}): correct or remove it");
+            let why = format!(
+                "it is not as this program writes it ({}): correct or remove it",
+                printable(&error.to_string())
+            );
             self.failed("used", io::Error::other(why))
         })
     }
