@@ -18,7 +18,7 @@ use umbra_agent::paths::Paths;
 use umbra_agent::run::{Config, run_with};
 use umbra_agent::status::{Board, Stage};
 use umbra_protocol::secret::Secret;
-use umbra_tests::eventually::eventually;
+use umbra_tests::eventually::{eventually, eventually_is};
 use umbra_tests::scratch::scenario;
 use umbra_tests::world::{Console, PATIENCE};
 
@@ -62,14 +62,15 @@ impl Member {
         });
         let (mut watching, arrivals) = (board.subscribe(), Arc::clone(arrivals));
         tokio::spawn(async move {
-            let mut online = false;
+            // Since when it was online last. Two looks may be further apart than an end of the link and the next one.
+            let mut last = None;
             while watching.changed().await.is_ok() {
-                let is_online = watching.borrow_and_update().stage == Stage::Online;
-                if is_online && !online {
+                let now = watching.borrow_and_update().clone();
+                if now.stage == Stage::Online && last != Some(now.since) {
+                    last = Some(now.since);
                     let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
                     arrivals.push((number, Instant::now()));
                 }
-                online = is_online;
             }
         });
         Ok(Self {
@@ -179,10 +180,24 @@ async fn after_a_gateways_death_two_hundred_devices_are_back_each_once_and_not_a
                 .until("an end of the link", |stage| stage != Stage::Online)
                 .await?;
         }
-        let seen = arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
+        // Whoever writes them down is a task apart, and may be later than what is waited for here.
+        let written = || {
+            arrivals
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .len()
+        };
+        let until_written = |count: usize| {
+            eventually_is("arrivals to be written down", PATIENCE, move || {
+                if written() < count {
+                    Err(written())
+                } else {
+                    Ok(())
+                }
+            })
+        };
+        until_written(HERD).await?;
+        let seen = written();
         site.gateway.start_again().await?;
         let idle = site.gateway.program().resident_kib().unwrap_or(0);
         for member in &members {
@@ -192,6 +207,7 @@ async fn after_a_gateways_death_two_hundred_devices_are_back_each_once_and_not_a
         }
         let metrics = wait_until_back(&site).await?;
 
+        until_written(seen + HERD).await?;
         let back = arrivals
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
