@@ -15,8 +15,8 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
-    WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
+    UnbufferedStatus, WriteTraffic,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -166,11 +166,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerStream<IO> {
                     true
                 }
                 Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                    append(&mut self.sealed, |space| match message.encode(space) {
-                        Ok(count) => Ok(Ok(count)),
-                        Err(EncodeError::InsufficientSize(short)) => Ok(Err(short)),
-                        Err(error @ EncodeError::AlreadyEncoded) => Err(io::Error::other(error)),
-                    })?;
+                    encode(&mut self.sealed, &mut message)?;
                     true
                 }
                 Ok(ConnectionState::TransmitTlsData(message)) => {
@@ -210,12 +206,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerStream<IO> {
                 ..
             } = self.tls.process_tls_records(&mut [])
         {
-            let appended = append(&mut self.sealed, |space| match message.encode(space) {
-                Ok(count) => Ok(Ok(count)),
-                Err(EncodeError::InsufficientSize(short)) => Ok(Err(short)),
-                Err(error @ EncodeError::AlreadyEncoded) => Err(io::Error::other(error)),
-            });
-            if appended.is_err() {
+            if encode(&mut self.sealed, &mut message).is_err() {
                 return;
             }
         }
@@ -285,6 +276,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerStream<IO> {
         })?;
         Ok(())
     }
+}
+
+/// Appends a message of TLS's own.
+fn encode(
+    sealed: &mut Vec<u8>,
+    message: &mut EncodeTlsData<'_, ServerConnectionData>,
+) -> io::Result<()> {
+    append(sealed, |space| match message.encode(space) {
+        Ok(count) => Ok(Ok(count)),
+        Err(EncodeError::InsufficientSize(short)) => Ok(Err(short)),
+        Err(error @ EncodeError::AlreadyEncoded) => Err(io::Error::other(error)),
+    })
 }
 
 /// Appends what `write` writes into the space that it says it needs.
