@@ -1,11 +1,17 @@
 //! The doorway: reads the command line, does what it says, and chooses the exit code.
 
+use std::alloc::System;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use umbra_agent::cli;
 use umbra_agent::exit::Exit;
+
+/// Wipes what is given back: keys and passwords pass through buffers of libraries that know nothing of secrets, and a core file must not tell
+/// them after their use.
+#[global_allocator]
+static MEMORY: zeroizing_alloc::ZeroAlloc<System> = zeroizing_alloc::ZeroAlloc(System);
 
 fn main() -> ExitCode {
     umbra_last_words::prepare(concat!("umbra-agent ", env!("CARGO_PKG_VERSION")));

@@ -237,19 +237,27 @@ async fn no_secret_of_a_complete_run_is_found_where_others_look() {
             }
         }
 
-        // What a core file of the agent would tell once the taking-on is over: a key may be good for many devices. The session's password
-        // was good once, and the device's own key is in use.
-        let key = secrets.first().context("no secret at all")?;
-        eventually_is(
-            "the key to leave the agent's memory",
-            SOON,
-            || match memory(pid) {
-                Ok(all) if !key.is_in(&all) => Ok(()),
-                Ok(_) => Err("it is still there".to_owned()),
-                Err(error) => Err(error.to_string()),
-            },
-        )
-        .await?;
+        // What a core file of the agent would tell once the taking-on and the session are over: a key may be good for many devices. The
+        // device's own key is in use.
+        let used = [
+            ("the key as it was typed", key.clone()),
+            ("the key as it is reckoned with", key.replace('-', "")),
+            ("the session's password", offer.password.clone()),
+            ("the session's ticket", offer.ticket.clone()),
+        ];
+        for (what, text) in used {
+            let secret = Secret::new(what, text, &[])?;
+            eventually_is(
+                &format!("{what} to leave the agent's memory"),
+                SOON,
+                || match memory(pid) {
+                    Ok(all) if !secret.is_in(&all) => Ok(()),
+                    Ok(_) => Err("it is still there".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                },
+            )
+            .await?;
+        }
         let device = world.device_name().await?;
         ensure!(
             memory(pid)?
