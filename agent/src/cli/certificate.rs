@@ -2,36 +2,31 @@
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
-
 use super::Problem;
+use super::grammar::{Grammar, Line, Opt};
 use crate::clock::date;
 use crate::exit::Exit;
 use crate::identity;
 use crate::paths::Paths;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "cert",
+    about: "Show the device's certificate.",
+    examples: &["umbra-agent cert show", "umbra-agent cert show --pem"],
+    commands: &[Grammar {
+        name: "show",
+        about: "Show the device's certificate.",
+        options: &[Opt {
+            name: "pem",
+            about: "The certificate itself, PEM.",
+            ..Opt::FLAG
+        }],
+        ..Grammar::NEW
+    }],
+    ..Grammar::NEW
+};
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Show the device's certificate.
-    Show {
-        /// The certificate itself, PEM.
-        #[arg(long)]
-        pem: bool,
-    },
-}
-
-pub(super) fn run(
-    arguments: &Arguments,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
-    let Command::Show { pem } = &arguments.command;
+pub(super) fn run(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
     let Some(certificate) = identity::load_certificate(paths)? else {
         let sentence = format!(
             "there is no certificate at {}; “umbra-agent identity” makes one",
@@ -39,7 +34,7 @@ pub(super) fn run(
         );
         return Err(Problem::new(Exit::Unavailable, sentence));
     };
-    if *pem {
+    if line.has("pem") {
         write!(out, "{}", certificate.pem)?;
         return Ok(Exit::Ok);
     }

@@ -2,38 +2,69 @@
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
-use umbra_protocol::ids::SessionId;
+use umbra_protocol::ids::{IdError, SessionId};
 
-use super::{Problem, SessionArgument, running_agent, status_of, tell};
+use super::grammar::{Count, Grammar, Line, Positional};
+use super::{Problem, running_agent, status_of, tell};
 use crate::control::Request;
 use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::status::SessionStage;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+/// Which session.
+const SESSION: &[Positional] = &[Positional {
+    name: "SESSION",
+    about: "Which session, as “umbra-agent status” shows it; may be left out if there is only one.",
+    count: Count::Optional,
+}];
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// The operator may see this screen.
-    Accept(SessionArgument),
-    /// The operator may not see this screen.
-    Deny(SessionArgument),
+pub(super) const CONSENT: Grammar = Grammar {
+    name: "consent",
+    about: "Answer the question whether an operator may see this screen.",
+    examples: &[
+        "umbra-agent consent accept",
+        "umbra-agent consent deny 0123456789abcdef0123456789abcdef",
+    ],
+    commands: &[
+        Grammar {
+            name: "accept",
+            about: "The operator may see this screen.",
+            positionals: SESSION,
+            ..Grammar::NEW
+        },
+        Grammar {
+            name: "deny",
+            about: "The operator may not see this screen.",
+            positionals: SESSION,
+            ..Grammar::NEW
+        },
+    ],
+    ..Grammar::NEW
+};
+
+pub(super) const END_SESSION: Grammar = Grammar {
+    name: "end-session",
+    about: "End a running shadowing session.",
+    examples: &[
+        "umbra-agent end-session",
+        "umbra-agent end-session 0123456789abcdef0123456789abcdef",
+    ],
+    positionals: SESSION,
+    ..Grammar::NEW
+};
+
+/// The session that was named, if one was.
+fn named(line: &Line) -> Result<Option<SessionId>, Problem> {
+    let session = line.word().map(str::parse).transpose();
+    session.map_err(|error: IdError| Problem::of(Exit::Usage, &error))
 }
 
 pub(super) async fn answer(
-    arguments: &Arguments,
+    line: &Line,
     paths: &Paths,
     out: &mut dyn Write,
 ) -> Result<Exit, Problem> {
-    let (SessionArgument { session }, accept) = match &arguments.command {
-        Command::Accept(session) => (session, true),
-        Command::Deny(session) => (session, false),
-    };
+    let (session, accept) = (named(line)?, line.command(1) == "accept");
     let mut client = running_agent(paths).await?;
     let asked: Vec<SessionId> = status_of(&mut client)
         .await?
@@ -42,7 +73,7 @@ pub(super) async fn answer(
         .map(|consent| consent.session)
         .collect();
     let session = only(
-        *session,
+        session,
         &asked,
         "question",
         "nobody asks to see this screen at the moment",
@@ -50,11 +81,8 @@ pub(super) async fn answer(
     tell(client, &Request::Consent { session, accept }, out).await
 }
 
-pub(super) async fn end(
-    arguments: &SessionArgument,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
+pub(super) async fn end(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
+    let session = named(line)?;
     let mut client = running_agent(paths).await?;
     let running: Vec<SessionId> = status_of(&mut client)
         .await?
@@ -64,7 +92,7 @@ pub(super) async fn end(
         .map(|session| session.session)
         .collect();
     let session = only(
-        arguments.session,
+        session,
         &running,
         "session",
         "nobody sees this screen at the moment",

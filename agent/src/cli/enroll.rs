@@ -2,11 +2,9 @@
 //! vouched for is never enrolled with, wherever its address came from.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-
+use super::grammar::{Grammar, Line, Opt};
 use super::{Problem, offline};
 use crate::control::join::{JoinError, join};
 use crate::discovery::{self, Sources};
@@ -19,42 +17,74 @@ use crate::registry::Registry;
 /// How long looking for a server may take.
 const FINDING: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// The server or a gateway of it: HOST or HOST:PORT (8443 unless said otherwise). Also: UMBRA_ADDRESS.
-    #[arg(long, value_name = "HOST[:PORT]")]
-    address: Option<String>,
-    /// SHA-256 of the server's root certificate: four parts of 16 hexadecimal digits. Also: UMBRA_FINGERPRINT. Without it, a public
-    /// certification authority has to vouch for the address.
-    #[arg(long, value_name = "P1-P2-P3-P4")]
-    fingerprint: Option<String>,
-    /// File with the first-authentication key; “-” reads it from standard input. Also: UMBRA_KEY_FILE.
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
-    /// File with the administrator's credentials, text or XML (icg.xml), which hold all three; “-” reads them from standard input.
-    /// All servers and gateways in it are tried in their order. Also: UMBRA_CREDENTIALS.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "fingerprint", "key_file"])]
-    credentials: Option<PathBuf>,
-    /// Look for the server in the network (DNS and DHCP) in place of --address.
-    #[arg(long, conflicts_with_all = ["address", "credentials"])]
-    discover: bool,
-    /// Take what was laid ready on this device: environment, credential of the service manager, kernel command line,
-    /// /etc/umbra/icg.xml, /usr/share/umbra/icg.xml; the first that is there.
-    #[arg(long, conflicts_with_all = ["address", "fingerprint", "key_file", "credentials", "discover"])]
-    unattended: bool,
-    /// Take no public certification authority's word: without a fingerprint, nothing is sent.
-    #[arg(long)]
-    require_fingerprint: bool,
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "enroll",
+    about: "Have a server take this device on.",
+    more: "The administrator's credentials are needed: the server's address, the fingerprint of its root certificate, and a \
+           first-authentication key.",
+    examples: &[
+        "umbra-agent enroll --address ums.example.com --fingerprint P1-P2-P3-P4 --key-file key.txt",
+        "umbra-agent enroll --credentials /media/stick/credentials.txt",
+    ],
+    options: &[
+        Opt {
+            name: "address",
+            about: "The server or a gateway of it: HOST or HOST:PORT (8443 unless said otherwise). Also: UMBRA_ADDRESS.",
+            value: "HOST[:PORT]",
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "fingerprint",
+            about: "SHA-256 of the server's root certificate: four parts of 16 hexadecimal digits. Also: UMBRA_FINGERPRINT. Without it, \
+                    a public certification authority has to vouch for the address.",
+            value: "P1-P2-P3-P4",
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "key-file",
+            about: "File with the first-authentication key; “-” reads it from standard input. Also: UMBRA_KEY_FILE.",
+            value: "FILE",
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "credentials",
+            about: "File with the administrator's credentials, text or XML (icg.xml), which hold all three; “-” reads them from standard \
+                    input. All servers and gateways in it are tried in their order. Also: UMBRA_CREDENTIALS.",
+            value: "FILE",
+            excludes: &["address", "fingerprint", "key-file"],
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "discover",
+            about: "Look for the server in the network (DNS and DHCP) in place of --address.",
+            excludes: &["address", "credentials"],
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "unattended",
+            about: "Take what was laid ready on this device: environment, credential of the service manager, kernel command line, \
+                    /etc/umbra/icg.xml, /usr/share/umbra/icg.xml; the first that is there.",
+            excludes: &[
+                "address",
+                "fingerprint",
+                "key-file",
+                "credentials",
+                "discover",
+            ],
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "require-fingerprint",
+            about: "Take no public certification authority's word: without a fingerprint, nothing is sent.",
+            ..Opt::FLAG
+        },
+    ],
+    ..Grammar::NEW
+};
 
-pub(super) async fn run(
-    arguments: Arguments,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
-    if arguments.unattended
-        && let Some(enrolled) = Enrolled::load(paths)?
-    {
+pub(super) async fn run(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
+    let unattended = line.has("unattended");
+    if unattended && let Some(enrolled) = Enrolled::load(paths)? {
         let server = enrolled.server_address();
         writeln!(
             out,
@@ -62,9 +92,7 @@ pub(super) async fn run(
         )?;
         return Ok(Exit::Ok);
     }
-    let require_fingerprint = arguments.require_fingerprint;
-    let unattended = arguments.unattended;
-    let offer = offer(arguments, paths)?;
+    let offer = offer(line, paths)?;
     if unattended {
         writeln!(out, "Taking what was laid ready: {}.", offer.from)?;
     }
@@ -73,7 +101,9 @@ pub(super) async fn run(
     } else {
         offer.endpoints
     };
-    if require_fingerprint && endpoints.iter().any(|(_, trust)| *trust == Trust::PublicCa) {
+    if line.has("require-fingerprint")
+        && endpoints.iter().any(|(_, trust)| *trust == Trust::PublicCa)
+    {
         let sentence = format!(
             "{}: no fingerprint is given, and --require-fingerprint asks for one; nothing was sent",
             offer.from
@@ -92,8 +122,8 @@ pub(super) async fn run(
         let mut steps = Vec::new();
         let joined = join(&request, paths, &mut |step| steps.push(step)).await;
         for step in steps {
-            if let Some(line) = told(step, &request.trust) {
-                writeln!(out, "{line}")?;
+            if let Some(sentence) = told(step, &request.trust) {
+                writeln!(out, "{sentence}")?;
             }
         }
         match joined {
@@ -129,9 +159,9 @@ fn told(step: Step, trust: &Trust) -> Option<&'static str> {
     }
 }
 
-fn offer(arguments: Arguments, paths: &Paths) -> Result<Offer, Problem> {
+fn offer(line: &Line, paths: &Paths) -> Result<Offer, Problem> {
     let environment = |name: &str| std::env::var(name).ok();
-    if arguments.unattended {
+    if line.has("unattended") {
         return unattended(paths, environment)?.ok_or_else(|| {
             Problem::new(
                 Exit::Unavailable,
@@ -141,22 +171,21 @@ fn offer(arguments: Arguments, paths: &Paths) -> Result<Offer, Problem> {
         });
     }
     let typed = Given {
-        address: arguments.address,
-        fingerprint: arguments.fingerprint,
+        address: line.text("address"),
+        fingerprint: line.text("fingerprint"),
         key: None,
-        key_file: arguments.key_file,
-        credentials: arguments.credentials,
+        key_file: line.path("key-file"),
+        credentials: line.path("credentials"),
     };
+    let discover = line.has("discover");
     let given = if typed.credentials.is_some() {
         typed
     } else {
         // What was not typed may stand in the environment.
         let around = Given::of_environment(environment);
-        let nothing_typed = typed.is_empty() && !arguments.discover;
+        let nothing_typed = typed.is_empty() && !discover;
         Given {
-            address: typed
-                .address
-                .or(around.address.filter(|_| !arguments.discover)),
+            address: typed.address.or(around.address.filter(|_| !discover)),
             fingerprint: typed.fingerprint.or(around.fingerprint),
             key: None,
             key_file: typed.key_file.or(around.key_file),
@@ -169,7 +198,7 @@ fn offer(arguments: Arguments, paths: &Paths) -> Result<Offer, Problem> {
             "give --address, --fingerprint and --key-file, or --credentials, or --unattended",
         ));
     }
-    Ok(given.read("the arguments", arguments.discover)?)
+    Ok(given.read("the arguments", discover)?)
 }
 
 /// Servers of this network, each with the trust that was given: whoever says where they are is not believed.

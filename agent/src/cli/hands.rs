@@ -2,29 +2,31 @@
 
 use std::io::Write;
 
-use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Problem;
+use super::grammar::{Grammar, Line, Opt};
 use crate::exit::Exit;
 use crate::hands::{self, GLANCE};
 use crate::logging;
 use crate::paths::Paths;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// Go on waiting for the next wish, until told to stop (SIGTERM).
-    #[arg(long)]
-    stay: bool,
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "hands",
+    about: "As root: restart, switch off or update the device where the agent has asked for it; the service manager does this.",
+    more: "Where no service manager watches the folder, it has to stay.",
+    examples: &["umbra-agent hands --stay"],
+    options: &[Opt {
+        name: "stay",
+        about: "Go on waiting for the next wish, until told to stop (SIGTERM).",
+        ..Opt::FLAG
+    }],
+    ..Grammar::NEW
+};
 
-pub(super) async fn run(
-    arguments: &Arguments,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
+pub(super) async fn run(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
     let _logging = logging::start("info");
-    if !arguments.stay {
+    if !line.has("stay") {
         let count = hands::serve(paths).await?;
         if count == 0 {
             writeln!(out, "Nobody has asked for anything.")?;

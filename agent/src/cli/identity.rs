@@ -2,8 +2,7 @@
 
 use std::io::Write;
 
-use clap::Args;
-
+use super::grammar::{Grammar, Line, Opt};
 use super::{Problem, agent};
 use crate::clock::Clock;
 use crate::exit::Exit;
@@ -11,29 +10,35 @@ use crate::identity::{self, Done};
 use crate::os::linux::Linux;
 use crate::paths::Paths;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// Make a new key and certificate in place of those that are there; the device then has to be enrolled again.
-    #[arg(long)]
-    replace: bool,
-    /// With --replace: choose a new unit ID as well, as if the device started for the first time. For a machine whose disk is a
-    /// copy of another one's.
-    #[arg(long, requires = "replace")]
-    new_unit_id: bool,
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "identity",
+    about: "Make the device's key and certificate if there are none, and show who the device is.",
+    examples: &["umbra-agent identity", "umbra-agent identity --replace"],
+    options: &[
+        Opt {
+            name: "replace",
+            about: "Make a new key and certificate in place of those that are there; the device then has to be enrolled again.",
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "new-unit-id",
+            about: "With --replace: choose a new unit ID as well, as if the device started for the first time. For a machine whose \
+                    disk is a copy of another one's.",
+            requires: "replace",
+            ..Opt::FLAG
+        },
+    ],
+    ..Grammar::NEW
+};
 
-pub(super) async fn run(
-    arguments: &Arguments,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
+pub(super) async fn run(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
     let (os, clock) = (Linux::new(paths.clone()), Clock::system());
-    let (identity, done) = if arguments.replace {
+    let (identity, done) = if line.has("replace") {
         if agent(paths).await?.is_some() {
             let sentence = "the agent is running with the present identity; stop it first (“systemctl stop umbra-agent”)";
             return Err(Problem::new(Exit::Unavailable, sentence));
         }
-        let identity = if arguments.new_unit_id {
+        let identity = if line.has("new-unit-id") {
             identity::replace_all(paths, &os, &clock)?
         } else {
             identity::replace(paths, &os, &clock)?

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::grammar::Grammar;
 use super::{Problem, agent, tell};
 use crate::control::Request;
 use crate::enrolment::Enrolled;
@@ -9,6 +10,13 @@ use crate::exit::Exit;
 use crate::files::Files;
 use crate::paths::Paths;
 use crate::registry::Registry;
+
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "leave",
+    about: "Forget the server that took this device on.",
+    examples: &["umbra-agent leave"],
+    ..Grammar::NEW
+};
 
 pub(super) async fn run(paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
     if let Some(client) = agent(paths).await? {

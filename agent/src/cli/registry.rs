@@ -2,10 +2,10 @@
 
 use std::io::{Read as _, Write};
 
-use clap::{Args, Subcommand};
 use umbra_protocol::Secret;
 use umbra_protocol::settings::Value;
 
+use super::grammar::{Count, Grammar, Line, Opt, Positional};
 use super::{Problem, agent, tell};
 use crate::control::client::{ANSWER_DEADLINE, ClientError};
 use crate::control::{Request, Response};
@@ -17,103 +17,94 @@ use crate::registry::{self, Entry, Registry};
 /// More than any value.
 const STDIN_MAX: u64 = 8 * 1024;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+const NAME: Positional = Positional {
+    name: "NAME",
+    about: "Full name.",
+    count: Count::One,
+};
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Show one parameter: value, where the value comes from, what would be accepted.
-    #[command(after_help = "Example:\n  umbra-agent registry get network.vncserver.secure_mode")]
-    Get {
-        /// Full name.
-        name: String,
-        /// As JSON, for scripts.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Set a parameter on this device; it counts at once.
-    #[command(
-        after_help = "Examples:\n  umbra-agent registry set network.vncserver.port 5901\n  \
-                            umbra-agent registry set umbra.vncserver.command /usr/bin/x11vnc -- -inetd -quiet\n  \
-                            umbra-agent registry set network.vncserver.crypt_password --stdin < password.txt"
-    )]
-    Set {
-        /// Full name.
-        name: String,
-        /// The value; several for a list. Secrets are not accepted here.
-        #[arg(required_unless_present = "stdin", conflicts_with = "stdin")]
-        values: Vec<String>,
-        /// Read the value from standard input, one line: for secrets.
-        #[arg(long)]
-        stdin: bool,
-    },
-    /// Show all parameters, or those whose name begins with PREFIX.
-    #[command(
-        after_help = "Examples:\n  umbra-agent registry list\n  umbra-agent registry list umbra."
-    )]
-    List {
-        /// Beginning of the names.
-        #[arg(default_value = "")]
-        prefix: String,
-        /// As JSON, for scripts.
-        #[arg(long, conflicts_with = "markdown")]
-        json: bool,
-        /// The table of all parameters with defaults and meanings, for the documentation.
-        #[arg(long)]
-        markdown: bool,
-    },
-    /// Forget what was set on this device for a parameter.
-    #[command(after_help = "Example:\n  umbra-agent registry reset network.vncserver.port")]
-    Reset {
-        /// Full name.
-        name: String,
-    },
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "registry",
+    about: "Show and change the device's parameters.",
+    examples: &[
+        "umbra-agent registry list network.vncserver",
+        "umbra-agent registry set network.vncserver.enabled true",
+    ],
+    commands: &[
+        Grammar {
+            name: "get",
+            about: "Show one parameter: value, where the value comes from, what would be accepted.",
+            examples: &["umbra-agent registry get network.vncserver.secure_mode"],
+            options: &[Opt::JSON],
+            positionals: &[NAME],
+            ..Grammar::NEW
+        },
+        Grammar {
+            name: "set",
+            about: "Set a parameter on this device; it counts at once.",
+            examples: &[
+                "umbra-agent registry set network.vncserver.port 5901",
+                "umbra-agent registry set umbra.vncserver.command /usr/bin/x11vnc -- -inetd -quiet",
+                "umbra-agent registry set network.vncserver.crypt_password --stdin < password.txt",
+            ],
+            options: &[Opt {
+                name: "stdin",
+                about: "Read the value from standard input, one line: for secrets.",
+                ..Opt::FLAG
+            }],
+            positionals: &[
+                NAME,
+                Positional {
+                    name: "VALUE",
+                    about: "The value; several for a list. Secrets are not accepted here.",
+                    count: Count::ManyUnless("stdin"),
+                },
+            ],
+            ..Grammar::NEW
+        },
+        Grammar {
+            name: "list",
+            about: "Show all parameters, or those whose name begins with PREFIX.",
+            examples: &[
+                "umbra-agent registry list",
+                "umbra-agent registry list umbra.",
+            ],
+            options: &[
+                Opt {
+                    excludes: &["markdown"],
+                    ..Opt::JSON
+                },
+                Opt {
+                    name: "markdown",
+                    about: "The table of all parameters with defaults and meanings, for the documentation.",
+                    ..Opt::FLAG
+                },
+            ],
+            positionals: &[Positional {
+                name: "PREFIX",
+                about: "Beginning of the names.",
+                count: Count::Optional,
+            }],
+            ..Grammar::NEW
+        },
+        Grammar {
+            name: "reset",
+            about: "Forget what was set on this device for a parameter.",
+            examples: &["umbra-agent registry reset network.vncserver.port"],
+            positionals: &[NAME],
+            ..Grammar::NEW
+        },
+    ],
+    ..Grammar::NEW
+};
 
-pub(super) async fn run(
-    arguments: Arguments,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
-    match arguments.command {
-        Command::List { markdown: true, .. } => {
-            write!(out, "{}", registry::markdown())?;
-            Ok(Exit::Ok)
-        }
-        Command::List {
-            prefix,
-            json,
-            markdown: false,
-        } => {
-            let (entries, problems) = read(Request::RegistryList { prefix }, paths).await?;
-            if json {
-                print_json(&entries, out)?;
-            } else {
-                for entry in &entries {
-                    writeln!(
-                        out,
-                        "{} = {}  ({})",
-                        entry.name,
-                        shown(&entry.value),
-                        entry.layer.word()
-                    )?;
-                }
-                for problem in &problems {
-                    writeln!(out, "problem: {problem}")?;
-                }
-            }
-            Ok(if problems.is_empty() {
-                Exit::Ok
-            } else {
-                Exit::Data
-            })
-        }
-        Command::Get { name, json } => {
+pub(super) async fn run(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
+    let name = line.word().unwrap_or_default().to_owned();
+    match line.command(1) {
+        "list" => list(line, name, paths, out).await,
+        "get" => {
             let (entries, _) = read(Request::RegistryGet { name }, paths).await?;
-            if json {
+            if line.has("json") {
                 print_json(&entries, out)?;
                 return Ok(Exit::Ok);
             }
@@ -129,12 +120,9 @@ pub(super) async fn run(
             }
             Ok(Exit::Ok)
         }
-        Command::Set {
-            name,
-            values,
-            stdin,
-        } => {
-            let words = words(&name, values, stdin)?;
+        "set" => {
+            let values = line.words().get(1..).unwrap_or_default();
+            let words = words(&name, values, line.has("stdin"))?;
             match agent(paths).await? {
                 Some(client) => tell(client, &Request::RegistrySet { name, words }, out).await,
                 None => {
@@ -146,7 +134,7 @@ pub(super) async fn run(
                 }
             }
         }
-        Command::Reset { name } => match agent(paths).await? {
+        _ => match agent(paths).await? {
             Some(client) => tell(client, &Request::RegistryReset { name }, out).await,
             None => {
                 let entry = Registry::open(paths, &Files::new()).reset(&name)?;
@@ -157,8 +145,42 @@ pub(super) async fn run(
     }
 }
 
+async fn list(
+    line: &Line,
+    prefix: String,
+    paths: &Paths,
+    out: &mut dyn Write,
+) -> Result<Exit, Problem> {
+    if line.has("markdown") {
+        write!(out, "{}", registry::markdown())?;
+        return Ok(Exit::Ok);
+    }
+    let (entries, problems) = read(Request::RegistryList { prefix }, paths).await?;
+    if line.has("json") {
+        print_json(&entries, out)?;
+    } else {
+        for entry in &entries {
+            writeln!(
+                out,
+                "{} = {}  ({})",
+                entry.name,
+                shown(&entry.value),
+                entry.layer.word()
+            )?;
+        }
+        for problem in &problems {
+            writeln!(out, "problem: {problem}")?;
+        }
+    }
+    Ok(if problems.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Data
+    })
+}
+
 /// Arguments of a program can be read by every user of the machine: secrets come in another way.
-fn words(name: &str, values: Vec<String>, stdin: bool) -> Result<Vec<Secret>, Problem> {
+fn words(name: &str, values: &[String], stdin: bool) -> Result<Vec<Secret>, Problem> {
     if stdin {
         let mut text = zeroize::Zeroizing::new(String::new());
         std::io::stdin()
@@ -172,7 +194,10 @@ fn words(name: &str, values: Vec<String>, stdin: bool) -> Result<Vec<Secret>, Pr
             format!("{name} is a secret: write it into a file and give it with “--stdin < FILE”");
         return Err(Problem::new(Exit::Usage, sentence));
     }
-    Ok(values.into_iter().map(Secret::new).collect())
+    Ok(values
+        .iter()
+        .map(|value| Secret::new(value.as_str()))
+        .collect())
 }
 
 async fn read(request: Request, paths: &Paths) -> Result<(Vec<Entry>, Vec<String>), Problem> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 
 use super::Problem;
+use super::grammar::{Grammar, Line, Opt};
 use crate::confine::Plan;
 use crate::exit::Exit;
 use crate::files;
@@ -17,23 +17,31 @@ use crate::registry::{Registry, Snapshot};
 use crate::run::{self, Config, RunError};
 use crate::status::Board;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// How much to write to the journal, instead of what the parameter umbra.log.level says.
-    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
-    log: Option<String>,
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "run",
+    about: "Run the agent until it is told to stop (SIGTERM); the service manager does this.",
+    examples: &["umbra-agent run --log debug"],
+    options: &[Opt {
+        name: "log",
+        about: "How much to write to the journal, instead of what the parameter umbra.log.level says.",
+        value: "LEVEL",
+        words: &["error", "warn", "info", "debug", "trace"],
+        ..Opt::FLAG
+    }],
+    ..Grammar::NEW
+};
 
-pub(super) async fn run(arguments: Arguments, paths: Paths) -> Result<Exit, Problem> {
+pub(super) async fn run(line: &Line, paths: Paths) -> Result<Exit, Problem> {
     let snapshot = Registry::open_quietly(&paths).snapshot();
-    let level = arguments.log.as_ref().unwrap_or(&snapshot.log_level);
+    let asked = line.text("log");
+    let level = asked.as_ref().unwrap_or(&snapshot.log_level);
     let logging = logging::start(level);
     let mut config = Config::new(paths.clone());
     let board = Board::new();
     if snapshot.confinement {
         config.confined_to = Some(confine(&snapshot, &paths, &board));
     }
-    if arguments.log.is_none() {
+    if asked.is_none() {
         config.logging = Some(logging);
     }
     let signals = |kind| signal(kind).map_err(|error| Problem::of(Exit::Internal, &error));

@@ -1,10 +1,8 @@
 //! `umbra-agent setup`: the assistant that leads a person from an unconfigured device to a connection that is ready.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
 use nix::sys::termios::{self, LocalFlags, SetArg};
 use nix::unistd::{Uid, User};
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +10,7 @@ use tokio::sync::mpsc;
 use umbra_setup::{Address, Language, Outcome, Rules, Start};
 
 use super::Problem;
+use super::grammar::{Grammar, Line, Opt};
 use crate::enrolment::Enrolled;
 use crate::exit::Exit;
 use crate::files::Files;
@@ -27,61 +26,80 @@ const WAITING: usize = 64;
 /// The longest line of the plain face: a key, an address, a line of credentials.
 const PLAIN_LINE_MAX: usize = 64 * 1024;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// Line by line, with numbered choices: for screen readers, serial lines and scripts.
-    #[arg(long, conflicts_with = "face")]
-    plain: bool,
-    /// How it is shown; “terminal” where there is one, else “plain”. “json” is for another program that shows it.
-    #[arg(long, value_enum)]
-    face: Option<FaceKind>,
-    /// Look for credentials in this folder instead of on removable media; may be given several times.
-    #[arg(long, value_name = "DIR")]
-    media: Vec<PathBuf>,
-    /// The language that is proposed; as the locale says unless given.
-    #[arg(long, value_enum)]
-    language: Option<LanguageChoice>,
-    /// Ask for the fingerprint even where a public authority vouches for the server.
-    #[arg(long)]
-    require_fingerprint: bool,
-    /// Begin anew, without what was entered before.
-    #[arg(long)]
-    fresh: bool,
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "setup",
+    about: "Connect this device to its server, step by step.",
+    more: "It asks for the address, checks the connection, compares the fingerprint and logs on with the first-authentication key. It \
+           can be left at any time and goes on where it stopped.",
+    examples: &[
+        "umbra-agent setup",
+        "umbra-agent setup --plain --language de",
+    ],
+    options: &[
+        Opt {
+            name: "plain",
+            about: "Line by line, with numbered choices: for screen readers, serial lines and scripts.",
+            excludes: &["face"],
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "face",
+            about: "How it is shown; “terminal” where there is one, else “plain”. “json” is for another program that shows it.",
+            value: "FACE",
+            words: &["terminal", "plain", "json"],
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "media",
+            about: "Look for credentials in this folder instead of on removable media; may be given several times.",
+            value: "DIR",
+            repeats: true,
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "language",
+            about: "The language that is proposed; as the locale says unless given.",
+            value: "LANGUAGE",
+            words: &["en", "de"],
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "require-fingerprint",
+            about: "Ask for the fingerprint even where a public authority vouches for the server.",
+            ..Opt::FLAG
+        },
+        Opt {
+            name: "fresh",
+            about: "Begin anew, without what was entered before.",
+            ..Opt::FLAG
+        },
+    ],
+    ..Grammar::NEW
+};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaceKind {
     Terminal,
     Plain,
     Json,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LanguageChoice {
-    En,
-    De,
-}
-
-pub(super) async fn run(
-    arguments: Arguments,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
-    let language = match arguments.language {
-        Some(LanguageChoice::En) => Language::En,
-        Some(LanguageChoice::De) => Language::De,
+pub(super) async fn run(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
+    let language = match line.text("language").as_deref() {
+        Some("de") => Language::De,
+        Some(_) => Language::En,
         None => of_environment(),
     };
-    let (start, _lock) = begin(&arguments, language, paths)?;
+    let (start, _lock) = begin(line.has("fresh"), language, paths)?;
     let rules = Rules {
-        require_fingerprint: arguments.require_fingerprint
+        require_fingerprint: line.has("require-fingerprint")
             || Registry::open(paths, &Files::new())
                 .snapshot()
                 .require_fingerprint,
         seed: seed()?,
     };
-    let device = Arc::new(ThisDevice::new(paths.clone(), arguments.media.clone()));
-    let outcome = match kind(&arguments) {
+    let device = Arc::new(ThisDevice::new(paths.clone(), line.paths("media")));
+    let outcome = match kind(line) {
         FaceKind::Terminal => {
             let (sender, mut keys) = mpsc::channel(WAITING);
             let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -120,11 +138,7 @@ pub(super) async fn run(
 }
 
 /// Where the assistant begins, and the right to be the only one.
-fn begin(
-    arguments: &Arguments,
-    language: Language,
-    paths: &Paths,
-) -> Result<(Start, Option<Lock>), Problem> {
+fn begin(fresh: bool, language: Language, paths: &Paths) -> Result<(Start, Option<Lock>), Problem> {
     if let Some(enrolled) = Enrolled::load(paths)? {
         let address = Address {
             host: enrolled.host,
@@ -137,25 +151,27 @@ fn begin(
         Err(LockError::Taken { who }) => return Ok((Start::Taken { language, who }, None)),
         Err(LockError::File(error)) => return Err(Problem::from(error)),
     };
-    if arguments.fresh {
+    if fresh {
         keep::forget(paths, &Files::new())?;
     }
     let start = keep::load(paths).map_or(Start::Fresh(language), Start::Resume);
     Ok((start, Some(lock)))
 }
 
-fn kind(arguments: &Arguments) -> FaceKind {
-    if arguments.plain {
-        return FaceKind::Plain;
+fn kind(line: &Line) -> FaceKind {
+    match line.text("face").as_deref() {
+        Some("terminal") => return FaceKind::Terminal,
+        Some("json") => return FaceKind::Json,
+        Some(_) => return FaceKind::Plain,
+        None => {}
     }
-    arguments.face.unwrap_or_else(|| {
-        let is_dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
-        if io::stdin().is_terminal() && io::stdout().is_terminal() && !is_dumb {
-            FaceKind::Terminal
-        } else {
-            FaceKind::Plain
-        }
-    })
+    let is_dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
+    let is_seen = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if line.has("plain") || is_dumb || !is_seen {
+        FaceKind::Plain
+    } else {
+        FaceKind::Terminal
+    }
 }
 
 fn of_environment() -> Language {

@@ -2,51 +2,59 @@
 
 use std::io::Write;
 
-use clap::Args;
-
+use super::grammar::{Grammar, Line, Opt};
 use super::{Problem, agent, offline, running_agent, status_of};
 use crate::control::{Request, Response};
 use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::status::Status;
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// As JSON, for scripts; with --watch one object per line.
-    #[arg(long)]
-    json: bool,
-    /// Again whenever something changes, until Ctrl-C or the end of the agent.
-    #[arg(long)]
-    watch: bool,
-}
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "status",
+    about: "Say what the device is, what the agent does, and what a person can do about it.",
+    examples: &[
+        "umbra-agent status",
+        "umbra-agent status --watch",
+        "umbra-agent status --json",
+    ],
+    options: &[
+        Opt {
+            about: "As JSON, for scripts; with --watch one object per line.",
+            ..Opt::JSON
+        },
+        Opt {
+            name: "watch",
+            about: "Again whenever something changes, until Ctrl-C or the end of the agent.",
+            ..Opt::FLAG
+        },
+    ],
+    ..Grammar::NEW
+};
 
-pub(super) async fn run(
-    arguments: &Arguments,
-    paths: &Paths,
-    out: &mut dyn Write,
-) -> Result<Exit, Problem> {
-    if arguments.watch {
-        return watch(arguments, paths, out).await;
+pub(super) async fn run(line: &Line, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
+    let json = line.has("json");
+    if line.has("watch") {
+        return watch(json, paths, out).await;
     }
     match agent(paths).await? {
         Some(mut client) => {
             let status = status_of(&mut client).await?;
-            show(arguments.json, &status, true, out)?;
+            show(json, &status, true, out)?;
             Ok(Exit::Ok)
         }
         None => {
-            show(arguments.json, &offline::status(paths), false, out)?;
+            show(json, &offline::status(paths), false, out)?;
             Ok(Exit::Unavailable)
         }
     }
 }
 
-async fn watch(arguments: &Arguments, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
+async fn watch(json: bool, paths: &Paths, out: &mut dyn Write) -> Result<Exit, Problem> {
     let mut client = running_agent(paths).await?;
     client.send(&Request::Watch {}).await?;
     loop {
         match client.next().await? {
-            Response::Status(status) => show(arguments.json, &status, true, out)?,
+            Response::Status(status) => show(json, &status, true, out)?,
             Response::Failed(failure) => return Err(Problem::from(failure)),
             Response::Done { .. } | Response::Registry { .. } => {}
         }

@@ -1,5 +1,3 @@
-use clap::CommandFactory as _;
-
 use super::*;
 
 struct Device {
@@ -41,54 +39,61 @@ fn exit(line: &str) -> Option<Exit> {
 }
 
 #[test]
-fn the_command_line_is_well_formed_and_every_command_has_an_example() {
-    Arguments::command().debug_assert();
-    let mut seen = 0;
-    for command in Arguments::command().get_subcommands() {
-        seen += 1;
-        let name = command.get_name();
+fn every_command_says_what_it_does_and_has_an_example() {
+    let mut names = std::collections::BTreeSet::new();
+    for command in GRAMMAR.commands {
+        let name = command.name;
+        assert!(names.insert(name), "{name} is there twice");
+        assert!(!command.about.is_empty(), "{name} says nothing");
+        let example = format!("umbra-agent {name}");
         assert!(
-            command.get_about().is_some(),
-            "{name} says nothing about itself"
-        );
-        if name == "leave" {
-            continue;
-        }
-        let help = command
-            .get_after_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        assert!(
-            help.contains(&format!("umbra-agent {name}")),
+            command
+                .examples
+                .iter()
+                .any(|line| line.starts_with(&example)),
             "{name} has no example"
         );
     }
-    assert_eq!(seen, 12);
+    assert_eq!(names.len(), 12);
 }
 
 #[test]
 fn every_example_of_the_help_can_be_typed() {
-    fn examples(command: &clap::Command, into: &mut Vec<String>) {
-        let help = command
-            .get_after_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let lines = help
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.starts_with("umbra-agent "));
-        into.extend(lines.map(str::to_owned));
+    fn examples(command: &Grammar, into: &mut Vec<&'static str>) {
+        into.extend(command.examples);
         command
-            .get_subcommands()
+            .commands
+            .iter()
             .for_each(|inner| examples(inner, into));
     }
     let mut lines = Vec::new();
-    examples(&Arguments::command(), &mut lines);
+    examples(&GRAMMAR, &mut lines);
     assert!(lines.len() > 15, "only {} examples", lines.len());
     for line in lines {
         let typed = line.split(" < ").next().unwrap_or_default();
         assert_eq!(exit(typed), None, "{line}");
     }
+}
+
+#[test]
+fn options_name_only_options_that_are_there() {
+    fn check(command: &Grammar) {
+        let there = |name: &&str| command.options.iter().any(|option| option.name == *name);
+        for option in command.options {
+            let name = option.name;
+            assert!(option.excludes.iter().all(there), "{name}");
+            assert!(
+                option.requires.is_empty() || there(&option.requires),
+                "{name}"
+            );
+            assert!(
+                option.words.is_empty() || !option.value.is_empty(),
+                "{name}"
+            );
+        }
+        command.commands.iter().for_each(check);
+    }
+    check(&GRAMMAR);
 }
 
 #[test]
@@ -101,8 +106,12 @@ fn mistakes_and_help_have_their_exit_codes() {
         "umbra-agent enroll --credentials f --address x",
         "umbra-agent enroll --unattended --address x",
         "umbra-agent enroll --discover --address x",
+        "umbra-agent setup --plain --face json",
+        "umbra-agent registry list --json --markdown",
+        "umbra-agent registry set network.vncserver.port 1 --stdin",
+        "umbra-agent doctor --fingerprint x",
+        "umbra-agent identity --new-unit-id",
         "umbra-agent run --log loud",
-        "umbra-agent consent accept not-a-session",
         "umbra-agent registry set network.vncserver.port",
     ] {
         assert_eq!(exit(mistake), Some(Exit::Usage), "{mistake}");
@@ -215,6 +224,9 @@ async fn without_an_agent_the_status_says_so_and_shows_what_is_on_the_disk() {
         assert_eq!(device.fails(line).await.exit, Exit::Unavailable, "{line}");
     }
     assert_eq!(device.fails("leave").await.exit, Exit::Unavailable);
+    for line in ["consent accept not-a-session", "end-session 12"] {
+        assert_eq!(device.fails(line).await.exit, Exit::Usage, "{line}");
+    }
 }
 
 #[tokio::test]
