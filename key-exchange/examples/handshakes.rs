@@ -1,5 +1,5 @@
 //! What a handshake costs with each key exchange: both ends in one process, each message passed as soon as it is there, and the time that the
-//! processor spends at each end. `handshakes hybrid|x25519 COUNT` prints, tab-separated: bytes from client, bytes from server, and the client's
+//! processor spends at each end. `handshakes hybrid|device|x25519 COUNT` prints, tab-separated: bytes from client, bytes from server, and the client's
 //! and the server's time for one handshake in µs. The benchmark starts it (`cargo xtask bench --only key-exchange`).
 
 use std::io::Write as _;
@@ -16,6 +16,7 @@ use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig,
     ServerConnection, SideData,
 };
+use umbra_key_exchange::{hacl_provider, ring_provider};
 
 /// Handshakes that are not counted: whatever is made once is made in them.
 const UNCOUNTED: usize = 20;
@@ -108,13 +109,15 @@ fn shake(configs: &Configs, cost: &mut Cost) -> anyhow::Result<()> {
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [group, count] = &arguments[..] else {
-        bail!("usage: handshakes hybrid|x25519 COUNT");
+        bail!("usage: handshakes hybrid|device|x25519 COUNT");
     };
-    let mut provider = umbra_key_exchange::provider();
+    let mut provider = ring_provider();
     match group.as_str() {
         "hybrid" => {}
+        // The same, with the signatures of a device at both ends.
+        "device" => provider = hacl_provider(),
         "x25519" => provider.kx_groups = vec![X25519],
-        other => bail!("{other:?} is neither hybrid nor x25519"),
+        other => bail!("{other:?} is neither hybrid, device nor x25519"),
     }
     let count: u32 = count.parse().context("COUNT is a number from 1")?;
     let configs = configs(provider)?;

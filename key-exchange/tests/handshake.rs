@@ -6,12 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{
+    PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SignatureVerificationAlgorithm,
+};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCertStore, ServerConfig,
     ServerConnection,
 };
-use umbra_key_exchange::{X25519MLKEM768, provider};
+use umbra_key_exchange::{X25519MLKEM768, hacl_provider, provider, ring_provider};
 
 struct Ends {
     client: ClientConnection,
@@ -181,4 +183,44 @@ fn an_altered_answer_gives_a_secret_that_nobody_has() -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+#[test]
+fn the_curve_of_devices_and_that_of_everybody_else_are_the_same() -> anyhow::Result<()> {
+    let makers = [hacl_provider, ring_provider];
+    for (client, server) in [(0, 1), (1, 0), (0, 0)] {
+        let [client, server] = [client, server].map(|maker: usize| {
+            let mut provider = makers[maker]();
+            // Agreed on with P-256 alone, and signed with it: certificate and handshake.
+            let wanted = NamedGroup::secp256r1;
+            provider.kx_groups.retain(|group| group.name() == wanted);
+            provider
+        });
+        let mut ends = Ends::new(client, server)?;
+        ends.shake()?;
+        ensure!(ends.group() == Some(NamedGroup::secp256r1));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_device_verifies_what_everybody_else_verifies() {
+    let [ours, rings] = [hacl_provider(), ring_provider()].map(|provider| {
+        let known = provider.signature_verification_algorithms;
+        let of = |algorithms: &[&dyn SignatureVerificationAlgorithm]| -> Vec<String> {
+            let names = algorithms.iter().map(|algorithm| {
+                let (key, signature) =
+                    (algorithm.public_key_alg_id(), algorithm.signature_alg_id());
+                format!("{key:?} {signature:?}")
+            });
+            names.collect()
+        };
+        let schemes: Vec<_> = known
+            .mapping
+            .iter()
+            .map(|(scheme, algorithms)| (*scheme, of(algorithms)))
+            .collect();
+        (of(known.all), schemes)
+    });
+    assert_eq!(ours, rings);
 }

@@ -2,10 +2,10 @@
 //! refuse it, and whoever trusts it must never trust what it signs.
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use umbra_carrier::x509::{CertificateFacts, common_name, spki};
+use umbra_key_exchange::p256::KeyPair;
 use umbra_protocol::Fingerprint;
 use umbra_protocol::ids::{DeviceId, UnitId};
 use zeroize::Zeroizing;
@@ -20,18 +20,15 @@ const VALID_YEARS: i64 = 20;
 /// A private key, PKCS#8.
 pub(super) struct Key {
     pub(super) pem: Zeroizing<String>,
-    pub(super) der: Zeroizing<Vec<u8>>,
+    pub(super) pair: KeyPair,
     /// The public key as it stands in certificates (SubjectPublicKeyInfo).
     pub(super) public: Vec<u8>,
-    pair: EcdsaKeyPair,
 }
 
 impl Key {
     pub(super) fn generate() -> Result<Self, IdentityError> {
-        let random = SystemRandom::new();
-        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
-            .map_err(|_| IdentityError::Making)?;
-        let pem = Zeroizing::new(der::pem("PRIVATE KEY", der.as_ref()));
+        let pair = KeyPair::generate().map_err(|_| IdentityError::Making)?;
+        let pem = Zeroizing::new(der::pem("PRIVATE KEY", &pair.to_pkcs8()));
         Self::read(&pem).map_err(|_| IdentityError::Making)
     }
 
@@ -42,15 +39,11 @@ impl Key {
         }
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| "it holds no “-----BEGIN PRIVATE KEY-----” block that can be read")?;
-        let der = Zeroizing::new(der.secret_pkcs8_der().to_vec());
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der, &SystemRandom::new())
-                .map_err(|_| "its key is damaged, or not an ECDSA P-256 key")?;
-        let public = der::p256_public_key(pair.public_key().as_ref());
+        let pair = KeyPair::from_pkcs8(der.secret_pkcs8_der())
+            .map_err(|_| "its key is damaged, or not an ECDSA P-256 key")?;
         Ok(Self {
             pem: Zeroizing::new(pem.to_owned()),
-            der,
-            public,
+            public: der::p256_public_key(pair.public()),
             pair,
         })
     }
@@ -83,11 +76,8 @@ impl Key {
         }
         .to_be_signed()
         .ok_or(IdentityError::Making)?;
-        let signature = self
-            .pair
-            .sign(&SystemRandom::new(), &signed)
-            .map_err(|_| IdentityError::Making)?;
-        let certificate = der::pem("CERTIFICATE", &der::signed(&signed, signature.as_ref()));
+        let signature = self.pair.sign(&signed).map_err(|_| IdentityError::Making)?;
+        let certificate = der::pem("CERTIFICATE", &der::signed(&signed, &signature));
         Certificate::read(&certificate).map_err(|_| IdentityError::Making)
     }
 }

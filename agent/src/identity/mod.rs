@@ -12,8 +12,6 @@ mod store;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use umbra_carrier::tls::TlsIdentity;
 use umbra_protocol::Fingerprint;
 use umbra_protocol::ids::{DeviceId, UnitId};
@@ -104,16 +102,8 @@ impl DeviceIdentity {
 
     /// Signs with the private key (ECDSA P-256, SHA-256, ASN.1).
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, IdentityError> {
-        let random = SystemRandom::new();
-        EcdsaKeyPair::from_pkcs8(
-            &ECDSA_P256_SHA256_ASN1_SIGNING,
-            &self.inner.key.der,
-            &random,
-        )
-        .ok()
-        .and_then(|pair| pair.sign(&random, message).ok())
-        .map(|signature| signature.as_ref().to_vec())
-        .ok_or(IdentityError::Making)
+        let signature = self.inner.key.pair.sign(message);
+        signature.map_err(|_| IdentityError::Making)
     }
 
     /// The facts for the status.
