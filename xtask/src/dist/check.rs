@@ -146,14 +146,12 @@ fn of_file(facts: &Facts, size: u64, target: Target) -> Vec<Finding> {
         ),
     };
     findings.push(interpreter);
-    let (budget, ceiling) = (target.budget(), target.ceiling());
+    let budget = target.budget();
     let mut seen = format!("{size} bytes of {budget} ({} %)", size * 100 / budget);
     if size > budget {
-        seen.push_str(&format!(
-            ": OVER BUDGET, and held at {ceiling} until it is reduced"
-        ));
+        seen.push_str(": OVER BUDGET");
     }
-    findings.push(Finding::new("size", size <= ceiling, seen));
+    findings.push(Finding::new("size", size <= budget, seen));
     findings
 }
 
@@ -376,9 +374,9 @@ mod tests {
         assert_eq!(look(&|facts| facts.writable_code = 1), ["memory"]);
         assert_eq!(look(&|facts| facts.symbols = true), ["symbols"]);
         for target in Target::ALL {
-            let (budget, ceiling) = (target.budget(), target.ceiling());
-            assert_eq!(bad(&of_file(&fit(), ceiling + 1, target)), ["size"]);
-            assert!(bad(&of_file(&fit(), ceiling, target)).is_empty());
+            let budget = target.budget();
+            assert_eq!(bad(&of_file(&fit(), budget + 1, target)), ["size"]);
+            assert!(bad(&of_file(&fit(), budget, target)).is_empty());
             let said = |size| of_file(&fit(), size, target).pop().expect("the size").seen;
             assert!(said(budget + 1).contains("OVER BUDGET"));
             assert!(!said(budget).contains("OVER BUDGET"));

@@ -42,20 +42,11 @@ impl Target {
         }
     }
 
-    /// How large the file is meant to be at most, in bytes.
+    /// The largest file that may ship, in bytes.
     pub(crate) fn budget(self) -> u64 {
         match self {
             Self::X86_64 => 2_500_000,
             Self::Aarch64 => 2_200_000,
-        }
-    }
-
-    /// The largest file that may ship, in bytes. As long as the agent is larger than it is meant to be, this holds it to
-    /// where it is: it is lowered with every reduction, and goes when the budget is met.
-    pub(crate) fn ceiling(self) -> u64 {
-        match self {
-            Self::X86_64 => 2_785_000,
-            Self::Aarch64 => 2_335_000,
         }
     }
 
