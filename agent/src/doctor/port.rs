@@ -36,6 +36,13 @@ pub(super) async fn check(patient: &Patient<'_>) -> Check {
         )
         .await;
         return match answered {
+            Ok(Ok(_)) if snapshot.vnc.tls12 => Check::warning(
+                ID,
+                format!(
+                    "Shadowing is accepted on port {port}, also from consoles that know TLS 1.2 only (umbra.vncserver.tls12 is on)."
+                ),
+                "Switch it off once all of yours know TLS 1.3.",
+            ),
             Ok(Ok(_)) => Check::good(ID, format!("Shadowing is accepted on port {port}.")),
             Ok(Err(_)) | Err(_) => Check::bad(
                 ID,

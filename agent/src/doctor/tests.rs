@@ -424,6 +424,33 @@ fn the_page_about_diagnosis_lists_every_check() {
 }
 
 #[tokio::test]
+async fn a_port_that_lets_older_consoles_in_is_warned_of() {
+    let device = Device::with_identity();
+    let agent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let status = Status {
+        shadow_port: Some(agent.local_addr().expect("an address").port()),
+        ..Status::default()
+    };
+    device.set("network.vncserver.enabled", "true");
+    device.set("umbra.vncserver.listen", "127.0.0.1");
+    for (tls12, verdict) in [("false", Verdict::Good), ("true", Verdict::Warning)] {
+        device.set("umbra.vncserver.tls12", tls12);
+        let patient = Patient {
+            paths: &device.paths,
+            files: &Files::new(),
+            clock: &Clock::system(),
+            registry: Registry::open_quietly(&device.paths),
+            enrolled: Ok(None),
+            status: Some(status.clone()),
+            shut_out: false,
+        };
+        let check = port::check(&patient).await;
+        assert_eq!(check.verdict, verdict, "{check:?}");
+        assert_eq!(check.sentence.contains("TLS 1.2"), tls12 == "true");
+    }
+}
+
+#[tokio::test]
 async fn a_port_that_another_program_has_is_named() {
     let device = Device::with_identity();
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
