@@ -142,6 +142,13 @@ impl Hub {
         returned
     }
 
+    /// Whether noting this run would say anything: it is neither the one that links already nor the first since this server began.
+    pub fn is_another_run(&self, row: Row, run: RunId) -> bool {
+        let all = self.runs();
+        let latest = all.get(&row).and_then(VecDeque::back);
+        latest.is_some_and(|latest| *latest != run)
+    }
+
     /// Forgets a device's runs: it has a new key, or an administrator has looked into it.
     pub fn forget_runs(&self, row: Row) {
         self.runs().remove(&row);

@@ -319,7 +319,7 @@ async fn a_replacement_that_the_administrator_refuses_stays_out_and_is_not_offer
 #[tokio::test]
 async fn a_database_that_cannot_be_written_uses_no_key_up_and_says_so() {
     let site = Site::new().await;
-    let (linked, mut link) = site.linked_device("B2").await;
+    let (mut linked, _) = site.linked_device("B2").await;
     let api = site.api().await;
     let key = api.key(json!({})).await;
     let device = Device::new("A1");
@@ -330,6 +330,8 @@ async fn a_database_that_cannot_be_written_uses_no_key_up_and_says_so() {
     drop(tx);
     let refusal = device.enrol(&site, &key).await.expect_err("refused");
     assert_eq!(refusal.code, RefusalCode::Internal);
+    let mut link = linked.link(&site).await.expect("it brings no news");
+    linked.facts.os = "Testix 2".into();
     let refusal = linked.link(&site).await.err().expect("refused");
     assert_eq!(refusal.code, RefusalCode::Internal);
     let body = json!({ "name": "other" });

@@ -24,23 +24,23 @@ use super::clones;
 use super::machine::{Reply, Report, Task};
 use crate::audit::{self, Actor, Line};
 use crate::enrolment::{self, Binding};
-use crate::hub::{Attachment, News, Online};
+use crate::hub::{Attachment, News};
 use crate::random;
 use crate::server::{Server, log_failure};
 use crate::sessions;
 use crate::settings;
 use crate::store::devices::{self, DeviceCertificate, Removal, Row, Standing};
-use crate::store::{StoreError, commands, sessions as session_rows};
+use crate::store::{StoreError, commands};
 
 /// One device's place at the server.
 #[derive(Debug)]
 pub(super) struct Desk {
-    server: Arc<Server>,
-    origin: Origin,
-    certificate: DeviceCertificate,
+    pub(super) server: Arc<Server>,
+    pub(super) origin: Origin,
+    pub(super) certificate: DeviceCertificate,
     exporter: [u8; 32],
-    device: Option<Device>,
-    attachment: Option<Attachment>,
+    pub(super) device: Option<Device>,
+    pub(super) attachment: Option<Attachment>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,14 +49,14 @@ const PROGRESS_A_MINUTE: u32 = 90;
 
 /// The device that was welcomed, and what it has been told.
 #[derive(Debug)]
-struct Device {
-    row: Row,
-    unit: UnitId,
-    settings_sent: u64,
-    last_command: i64,
+pub(super) struct Device {
+    pub(super) row: Row,
+    pub(super) unit: UnitId,
+    pub(super) settings_sent: u64,
+    pub(super) last_command: i64,
     /// Since when progress is counted, and how often it was written down since.
-    progress: (Instant, u32),
-    last_heard: Arc<AtomicI64>,
+    pub(super) progress: (Instant, u32),
+    pub(super) last_heard: Arc<AtomicI64>,
 }
 
 impl Desk {
@@ -180,7 +180,7 @@ impl Desk {
         Ok(Reply::Welcome(welcome, Vec::new()))
     }
 
-    fn welcome(&self, version: u16, device_name: String) -> Welcome {
+    pub(super) fn welcome(&self, version: u16, device_name: String) -> Welcome {
         let server = &self.server;
         Welcome {
             version,
@@ -194,105 +194,11 @@ impl Desk {
         }
     }
 
-    async fn open(&mut self, hello: &Hello, version: u16) -> Result<Reply, StoreError> {
-        let server = Arc::clone(&self.server);
-        let fingerprint = self.certificate.fingerprint;
-        // Strangers are told without a write lock.
-        let standing = {
-            let mut connection = server.store.read().await?;
-            devices::standing(&mut connection, fingerprint).await?
-        };
-        match standing {
-            Standing::Current(_) | Standing::Proposed(_) => {}
-            Standing::Removed | Standing::Unknown => {
-                return Ok(Reply::Refused(self.stranger(hello, standing).await?));
-            }
-        }
-        let now = server.clock.now();
-        let unit = &hello.device.unit_id;
-        let mut tx = server.store.begin().await?;
-        let row = match devices::standing(&mut tx, fingerprint).await? {
-            Standing::Current(row) => row,
-            Standing::Proposed(row) => {
-                let before = devices::by_row(&mut tx, row).await?.certificate.device_id;
-                devices::take_over_proposed(&mut tx, row).await?;
-                if before != self.certificate.device_id {
-                    // Whoever still has the old key is not this device any more.
-                    devices::clear_clone(&mut tx, row).await?;
-                    server.hub.forget_runs(row);
-                }
-                let actor = Actor::Device(unit.clone());
-                let line = Line::new(
-                    actor,
-                    "device.certificate_changed",
-                    self.certificate.device_id,
-                );
-                audit::append(&mut tx, now, line.detail(fingerprint)).await?;
-                row
-            }
-            // Removed in this very moment.
-            Standing::Removed | Standing::Unknown => return Ok(Reply::Refused(removed())),
-        };
-        let device = devices::by_row(&mut tx, row).await?;
-        if device.unit_id != *unit && devices::note_other_unit(&mut tx, row, unit).await? {
-            let line = Line::new(
-                Actor::Device(device.unit_id.clone()),
-                "device.other_unit_id",
-                self.certificate.device_id,
-            );
-            let detail = format!(
-                "presents itself as {unit}: its network card was changed, or its disk was copied to another device"
-            );
-            audit::append(&mut tx, now, line.detail(detail)).await?;
-        }
-        let peer = self.origin.text();
-        devices::note_facts(&mut tx, now, row, &hello.device, &peer).await?;
-        devices::note_revision(&mut tx, row, hello.settings_revision).await?;
-        if hello
-            .run
-            .is_some_and(|run| server.hub.takes_turns(row, run))
-        {
-            clones::suspect(&mut tx, now, &device, &peer).await?;
-        }
-        let last_heard = Arc::new(AtomicI64::new(now));
-        // From here on news are kept for this link; what is read below may be told twice, and is never missed.
-        self.attachment = Some(server.hub.attach(
-            row,
-            Online {
-                peer: self.origin.peer,
-                gateway: self.origin.gateway().cloned(),
-                certificate: self.certificate.clone(),
-                facts: hello.device.clone(),
-                last_heard: Arc::clone(&last_heard),
-            },
-        ));
-        let mut state = Device {
-            row,
-            unit: device.unit_id.clone(),
-            settings_sent: hello.settings_revision,
-            last_command: 0,
-            progress: (Instant::now(), 0),
-            last_heard,
-        };
-        let mut first = Vec::new();
-        if let Some(settings) = settings::for_link(&mut tx, row, hello.settings_revision).await? {
-            state.settings_sent = settings.revision;
-            first.push(settings.into());
-        }
-        for (number, command) in commands::waiting(&mut tx, row, 0).await? {
-            state.last_command = number;
-            first.push(command.into());
-        }
-        for request in session_rows::open_offers(&mut tx, now, row).await? {
-            first.push(request.into());
-        }
-        tx.commit().await?;
-        tracing::info!(unit = %state.unit, "device online");
-        self.device = Some(state);
-        Ok(Reply::Welcome(self.welcome(version, device.name), first))
-    }
-
-    async fn stranger(&self, hello: &Hello, standing: Standing) -> Result<Refusal, StoreError> {
+    pub(super) async fn stranger(
+        &self,
+        hello: &Hello,
+        standing: Standing,
+    ) -> Result<Refusal, StoreError> {
         let fingerprint = self.certificate.fingerprint;
         let mut connection = self.server.store.read().await?;
         if standing == Standing::Removed {
@@ -567,7 +473,7 @@ fn internal(what: &str, error: &StoreError) -> Reply {
     ))
 }
 
-fn removed() -> Refusal {
+pub(super) fn removed() -> Refusal {
     Refusal::new(
         RefusalCode::DeviceRemoved,
         "An administrator removed this device: it has to be taken on again with a first-authentication key.",

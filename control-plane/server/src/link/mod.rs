@@ -7,6 +7,7 @@ pub mod driver;
 pub mod machine;
 mod origin;
 mod seats;
+mod welcome;
 
 pub use origin::{Origin, Via};
 pub use seats::{Seat, Seats};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Row as _, Sqlite, SqliteConnection};
 use umbra_carrier::x509::{CertificateError, spki_sha256};
 use umbra_protocol::hello::DeviceFacts;
 use umbra_protocol::refusal::clip;
@@ -285,6 +286,29 @@ async fn file_certificate(
     Ok(())
 }
 
+/// What a device says of itself, as it is kept. It may say anything; what people will read is made safe here.
+fn bind_facts<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    row: Row,
+    facts: &DeviceFacts,
+    peer: &'q str,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    let own: Vec<&String> = facts
+        .addresses
+        .iter()
+        .filter(|address| address.parse::<IpAddr>().is_ok())
+        .collect();
+    query
+        .bind(row.0)
+        .bind(clip(facts.os.clone()))
+        .bind(clip(facts.agent_version.clone()))
+        .bind(clip(facts.architecture.clone()))
+        .bind(facts.shadow_port)
+        .bind(to_json(&own))
+        .bind(facts.secure_mode)
+        .bind(peer)
+}
+
 /// Notes what a device says of itself, and from where.
 pub async fn note_facts(
     tx: &mut SqliteConnection,
@@ -293,28 +317,29 @@ pub async fn note_facts(
     facts: &DeviceFacts,
     peer: &str,
 ) -> Result<(), StoreError> {
-    // A device may say anything; what people will read is made safe here.
-    let own: Vec<&String> = facts
-        .addresses
-        .iter()
-        .filter(|address| address.parse::<IpAddr>().is_ok())
-        .collect();
-    sqlx::query(
-        "UPDATE devices SET os = ?, agent_version = ?, architecture = ?, shadow_port = ?, addresses = ?, \
-         secure_mode = ?, peer_address = ?, last_seen = ? WHERE row = ?",
-    )
-    .bind(clip(facts.os.clone()))
-    .bind(clip(facts.agent_version.clone()))
-    .bind(clip(facts.architecture.clone()))
-    .bind(facts.shadow_port)
-    .bind(to_json(&own))
-    .bind(facts.secure_mode)
-    .bind(peer)
-    .bind(now)
-    .bind(row.0)
-    .execute(tx)
-    .await?;
+    let query = sqlx::query(
+        "UPDATE devices SET os = ?2, agent_version = ?3, architecture = ?4, shadow_port = ?5, addresses = ?6, \
+         secure_mode = ?7, peer_address = ?8, last_seen = ?9 WHERE row = ?1",
+    );
+    let query = bind_facts(query, row, facts, peer).bind(now);
+    query.execute(tx).await?;
     Ok(())
+}
+
+/// Whether all that [`note_facts`] and [`note_revision`] would note is on file, but for the time.
+pub async fn is_noted(
+    tx: &mut SqliteConnection,
+    row: Row,
+    facts: &DeviceFacts,
+    peer: &str,
+    revision: u64,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query(
+        "SELECT 1 FROM devices WHERE row = ?1 AND os IS ?2 AND agent_version IS ?3 AND architecture IS ?4 AND shadow_port IS ?5 \
+         AND addresses IS ?6 AND secure_mode IS ?7 AND peer_address IS ?8 AND settings_applied = min(?9, settings_revision)",
+    );
+    let query = bind_facts(query, row, facts, peer).bind(stored(revision));
+    Ok(query.fetch_optional(tx).await?.is_some())
 }
 
 /// Notes under which other label a device has presented itself; true if that is new.
