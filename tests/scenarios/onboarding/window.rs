@@ -325,14 +325,13 @@ async fn to_the_address(desk: &Desk<'_>, words: &Words) -> anyhow::Result<Value>
         offered["items"][0]["selected"].as_str() == Some("typed"),
         "it was chosen unasked: {offered}"
     );
-    let picture = desk
-        .see("the offer", |image| {
-            let there = count(image, whole(image), INFORMATION);
-            ensure!(there > 200, "no sign of the offer: {there} pixels");
-            is_screen(image, 2)
-        })
-        .await?;
-    compare(&format!("{language}-2-address"), &picture, 0.03)?;
+    desk.see("the offer", |image| {
+        let there = count(image, whole(image), INFORMATION);
+        ensure!(there > 200, "no sign of the offer: {there} pixels");
+        is_screen(image, 2)?;
+        compare(&format!("{language}-2-address"), image, 0.03)
+    })
+    .await?;
     Ok(offered)
 }
 
@@ -366,17 +365,21 @@ async fn the_window_leads_to_a_connection_that_is_ready_in_english() {
         desk.type_text(&site.gateway.external().to_string()).await?;
         desk.press(&["Return"]).await?;
         desk.step("check", "next").await?;
-        let checked = desk.see("the check", |image| is_screen(image, 3)).await?;
-        compare("en-3-check", &checked, 0.03)?;
+        desk.see("the check", |image| {
+            is_screen(image, 3)?;
+            compare("en-3-check", image, 0.03)
+        })
+        .await?;
         let kept = std::fs::read_to_string(device.root().join("wfs/umbra/setup.json"))?;
         ensure!(kept.contains("\"checking\":true"), "{kept}");
         desk.press(&["Return"]).await?;
         let asked = desk.step("fingerprint", "back").await?;
-        let picture = desk
-            .see("the fingerprint", |image| is_screen(image, 4))
-            .await?;
-        // Which part is missing is chance, and moves the lines.
-        compare("en-4-fingerprint", &picture, 0.08)?;
+        desk.see("the fingerprint", |image| {
+            is_screen(image, 4)?;
+            // Which part is missing is chance, and moves the lines.
+            compare("en-4-fingerprint", image, 0.08)
+        })
+        .await?;
         desk.type_text(&missing(&asked, site.server.fingerprint())?)
             .await?;
         desk.press(&["Return"]).await?;
@@ -461,8 +464,11 @@ async fn the_window_leads_to_a_connection_that_is_ready_in_german() {
         .await?;
         desk.press(&["Return"]).await?;
         desk.step("check", "next").await?;
-        let checked = desk.see("the check", |image| is_screen(image, 3)).await?;
-        compare("de-3-check", &checked, 0.03)?;
+        desk.see("the check", |image| {
+            is_screen(image, 3)?;
+            compare("de-3-check", image, 0.03)
+        })
+        .await?;
         desk.press(&["Return"]).await?;
         // The credentials name the root and hold the key: nothing has to be compared or typed.
         let asked = desk.step("key", "next").await?;
@@ -471,8 +477,11 @@ async fn the_window_leads_to_a_connection_that_is_ready_in_german() {
             !dots.is_empty() && dots.chars().all(|c| c == '•'),
             "{asked}"
         );
-        let picture = desk.see("the key", |image| is_screen(image, 5)).await?;
-        compare("de-5-key", &picture, 0.03)?;
+        desk.see("the key", |image| {
+            is_screen(image, 5)?;
+            compare("de-5-key", image, 0.03)
+        })
+        .await?;
         // Back and on again.
         desk.press(&["Escape"]).await?;
         desk.step("address", "next").await?;
