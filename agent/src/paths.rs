@@ -152,6 +152,11 @@ impl Paths {
         ]
     }
 
+    /// Names that the machine knows without asking.
+    pub fn hosts(&self) -> PathBuf {
+        self.below("etc/hosts")
+    }
+
     /// What the network says about DNS.
     pub fn resolv_conf(&self) -> PathBuf {
         self.below("etc/resolv.conf")

@@ -126,6 +126,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
     use super::*;
+    use crate::names::System;
     use crate::tcp;
 
     #[derive(Debug, thiserror::Error)]
@@ -193,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_does_not_exist_is_told_without_the_resolvers_words() {
         let deadline = std::time::Duration::from_secs(20);
-        let error = tcp::connect("does-not-exist.invalid", 443, deadline)
+        let error = tcp::connect("does-not-exist.invalid", 443, &System, deadline)
             .await
             .unwrap_err();
         let told = sentence(&error);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use crate::io::{BoxIo, boxed};
+use crate::names::Lookup;
 use crate::proxy::{self, ProxyError, ProxySettings};
 use crate::tcp::{self, ConnectError};
 use crate::tls::{TlsError, connect_tls};
@@ -17,10 +18,12 @@ use crate::ws::{self, ByteStream, Keepalive, WsError};
 pub use crate::ws::Request as WsTarget;
 
 /// How this program gets out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Dialer {
     /// The proxy, if any.
     pub proxy: ProxySettings,
+    /// Who knows where names lead.
+    pub names: &'static dyn Lookup,
 }
 
 /// Why the way out failed.
@@ -70,13 +73,13 @@ impl DialError {
 
 impl Dialer {
     /// Through this proxy, where it is to be used.
-    pub fn new(proxy: ProxySettings) -> Self {
-        Self { proxy }
+    pub fn new(proxy: ProxySettings, names: &'static dyn Lookup) -> Self {
+        Self { proxy, names }
     }
 
     /// Without a proxy.
-    pub fn direct() -> Self {
-        Self::default()
+    pub fn direct(names: &'static dyn Lookup) -> Self {
+        Self::new(ProxySettings::none(), names)
     }
 
     /// A byte stream to `host` (a name or an address without brackets) within `deadline`.
@@ -86,9 +89,9 @@ impl Dialer {
     pub async fn tcp(&self, host: &str, port: u16, deadline: Duration) -> Result<BoxIo, DialError> {
         let end = Instant::now() + deadline;
         let Some(proxy) = self.proxy.proxy_for(host, port) else {
-            return Ok(boxed(tcp::connect(host, port, deadline).await?));
+            return Ok(boxed(tcp::connect(host, port, self.names, deadline).await?));
         };
-        let stream = tcp::connect(&proxy.host, proxy.port, deadline)
+        let stream = tcp::connect(&proxy.host, proxy.port, self.names, deadline)
             .await
             .map_err(|source| ProxyError::Unreachable {
                 proxy: proxy.name(),

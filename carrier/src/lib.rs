@@ -11,6 +11,7 @@ pub mod dial;
 pub mod framed;
 mod http;
 pub mod io;
+pub mod names;
 pub mod proxy;
 pub mod tcp;
 pub mod tls;

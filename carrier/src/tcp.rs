@@ -9,8 +9,10 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use crate::names::Lookup;
 
 /// How long an attempt runs alone before the next address is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -69,15 +71,18 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// [`ConnectError`]; where several addresses failed, the one that says most.
-pub async fn connect(host: &str, port: u16, deadline: Duration) -> Result<TcpStream, ConnectError> {
+pub async fn connect(
+    host: &str,
+    port: u16,
+    names: &dyn Lookup,
+    deadline: Duration,
+) -> Result<TcpStream, ConnectError> {
     let attempt = async {
-        let addresses: Vec<SocketAddr> = lookup_host((host, port))
-            .await
-            .map_err(|source| ConnectError::NameNotFound {
-                host: host.to_owned(),
-                source: Some(source),
-            })?
-            .collect();
+        let addresses = names.addresses(host, port).await;
+        let addresses = addresses.map_err(|source| ConnectError::NameNotFound {
+            host: host.to_owned(),
+            source: Some(source),
+        })?;
         connect_any(host, in_turns(addresses)).await
     };
     match timeout(deadline, attempt).await {
@@ -194,6 +199,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::names::System;
 
     /// Long enough never to be reached on loopback.
     const LONG: Duration = Duration::from_secs(20);
@@ -215,7 +221,7 @@ mod tests {
         for (bound, host) in [("127.0.0.1:0", "127.0.0.1"), ("127.0.0.1:0", "localhost")] {
             let listener = TcpListener::bind(bound).await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            let mut stream = connect(host, port, LONG).await.unwrap();
+            let mut stream = connect(host, port, &System, LONG).await.unwrap();
             assert!(stream.nodelay().unwrap());
             let (mut accepted, _) = listener.accept().await.unwrap();
             stream.write_all(b"x").await.unwrap();
@@ -226,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_names_the_address() {
         let (_stream, _listener, address) = refusing();
-        let error = connect("127.0.0.1", address.port(), LONG)
+        let error = connect("127.0.0.1", address.port(), &System, LONG)
             .await
             .expect_err("nothing listens");
         assert!(
@@ -237,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_does_not_exist_is_told() {
-        let error = connect("does-not-exist.invalid", 443, LONG)
+        let error = connect("does-not-exist.invalid", 443, &System, LONG)
             .await
             .expect_err("no such name");
         assert!(
@@ -264,7 +270,7 @@ mod tests {
     async fn a_host_that_stays_silent_is_given_up_at_the_deadline_and_named() {
         let (full, _queued) = silent().await;
         let port = full.local_addr().unwrap().port();
-        let error = connect("127.0.0.1", port, HEAD_START)
+        let error = connect("127.0.0.1", port, &System, HEAD_START)
             .await
             .expect_err("nobody answers");
         assert!(matches!(&error, ConnectError::TimedOut { .. }), "{error:?}");

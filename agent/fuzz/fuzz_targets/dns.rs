@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use umbra_agent::discovery::fuzzing::{dns_answer, dns_question, gateway_record, is_name, resolv_conf};
+use umbra_agent::discovery::fuzzing::{dns_answer, dns_question, gateway_record, hosts, is_name, resolv_conf};
 use umbra_carrier::address::HostPort;
 
 const RECORDS: usize = 64;
@@ -30,6 +30,9 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(message) {
         let (servers, search) = resolv_conf(text);
         assert!(servers <= 3 && search <= 4);
+        // Whatever stands before it, a line of ours counts.
+        let ours = "192.0.2.1".parse().expect("an address");
+        assert!(hosts(&format!("{text}\n192.0.2.1 ums.example"), "UMS.example").contains(&ours));
         if let Some(question) = dns_question(text, kind) {
             assert!(question.len() <= 12 + 255 + 4);
             if is_name(text) {

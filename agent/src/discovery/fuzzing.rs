@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use umbra_carrier::address::HostPort;
 
 use super::dns::{self, Data, Wanted};
-use super::{dhcp, resolver, txt};
+use super::{dhcp, names, resolver, txt};
 
 /// What one record of an answer says: whose it is, and a text, an address, or an alias.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,4 +98,9 @@ pub fn lease(form: Lease, bytes: &[u8]) -> Option<Result<HostPort, String>> {
 /// How many servers and search domains a resolv.conf names.
 pub fn resolv_conf(text: &str) -> (usize, usize) {
     resolver::Resolver::parse(text).sizes()
+}
+
+/// What a hosts file says of a name.
+pub fn hosts(text: &str, name: &str) -> Vec<std::net::IpAddr> {
+    names::in_hosts(text, name)
 }

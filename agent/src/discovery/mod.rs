@@ -5,6 +5,7 @@ mod dhcp;
 mod dns;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod names;
 mod resolver;
 mod txt;
 
@@ -19,6 +20,7 @@ use umbra_setup::{Code, Report};
 
 use crate::paths::Paths;
 use crate::registry::Snapshot;
+pub use names::DeviceNames;
 use resolver::{ResolveError, Resolver};
 
 /// The port of a server or gateway unless something else is said.

@@ -24,6 +24,8 @@ const SERVERS_MAX: usize = 3;
 const SEARCH_MAX: usize = 4;
 /// Larger than any honest resolv.conf.
 const FILE_MAX: usize = 64 * 1024;
+/// A name with a dot is whole unless resolv.conf says otherwise.
+const DOTS: usize = 1;
 /// How long one server has for an answer.
 const TRY: Duration = Duration::from_secs(2);
 /// How often each server is asked.
@@ -127,6 +129,8 @@ impl ResolveError {
 pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
     search: Vec<String>,
+    /// A name with so many dots is whole.
+    dots: usize,
 }
 
 impl Resolver {
@@ -147,6 +151,7 @@ impl Resolver {
         Self {
             servers,
             search: search.iter().map(|domain| (*domain).to_owned()).collect(),
+            dots: DOTS,
         }
     }
 
@@ -159,6 +164,7 @@ impl Resolver {
     pub(super) fn parse(text: &str) -> Self {
         let mut servers = Vec::new();
         let mut search: Vec<String> = Vec::new();
+        let mut dots = DOTS;
         for line in text.lines() {
             let line = line.split(['#', ';']).next().unwrap_or("");
             let mut words = line.split_whitespace();
@@ -174,11 +180,20 @@ impl Resolver {
                         .take(SEARCH_MAX)
                         .collect();
                 }
+                Some("options") => {
+                    let mut told =
+                        words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
+                    dots = told.next_back().unwrap_or(dots);
+                }
                 Some(_) | None => {}
             }
         }
         servers.truncate(SERVERS_MAX);
-        Self { servers, search }
+        Self {
+            servers,
+            search,
+            dots,
+        }
     }
 
     /// The domains that this network completes names with.
@@ -198,17 +213,42 @@ impl Resolver {
             .collect())
     }
 
-    /// The addresses of a name; none where there are none.
+    /// The addresses of a name; none where there are none. Where one family can't be asked for, those of the other are enough.
     pub(super) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let wanted = [Wanted::V4, Wanted::V6].map(|wanted| self.look_up(name, wanted));
+        let [v4, v6] = wanted;
+        let both: [_; 2] = tokio::join!(v4, v6).into();
+        let mut worst = None;
         let mut addresses = Vec::new();
-        for wanted in [Wanted::V4, Wanted::V6] {
-            let records = self.look_up(name, wanted).await?;
-            addresses.extend(records.into_iter().filter_map(|data| match data {
-                Data::Address(address) => Some(address),
-                Data::Txt(_) | Data::Alias(_) => None,
-            }));
+        for found in both {
+            match found {
+                Ok(records) => {
+                    addresses.extend(records.into_iter().filter_map(|data| match data {
+                        Data::Address(address) => Some(address),
+                        Data::Txt(_) | Data::Alias(_) => None,
+                    }))
+                }
+                Err(error) => worst = Some(error),
+            }
         }
-        Ok(addresses)
+        match worst {
+            Some(error) if addresses.is_empty() => Err(error),
+            Some(_) | None => Ok(addresses),
+        }
+    }
+
+    /// The names that a name may stand for, in the order in which they are tried: one with a dot at its end, or with enough of them inside, stands for
+    /// itself, and others may be completed first.
+    pub(super) fn candidates(&self, name: &str) -> Vec<String> {
+        if let Some(whole) = name.strip_suffix('.') {
+            return vec![whole.to_owned()];
+        }
+        let mut names = Vec::new();
+        if name.matches('.').count() < self.dots {
+            names.extend(self.search.iter().map(|domain| format!("{name}.{domain}")));
+        }
+        names.push(name.to_owned());
+        names
     }
 
     /// Follows aliases to the records that are wanted.
@@ -324,16 +364,21 @@ impl Resolver {
     }
 }
 
-/// An address with the DNS port; with a zone where the address needs one.
+/// An address with the DNS port.
 fn server_address(text: &str) -> Option<SocketAddr> {
     const PORT: u16 = 53;
+    numeric(text, PORT)
+}
+
+/// An address that is written as such, with a zone where it needs one.
+pub(super) fn numeric(text: &str, port: u16) -> Option<SocketAddr> {
     if let Some((address, zone)) = text.split_once('%') {
         let address: Ipv6Addr = address.parse().ok()?;
         let scope = nix::net::if_::if_nametoindex(zone).ok()?;
-        return Some(std::net::SocketAddrV6::new(address, PORT, 0, scope).into());
+        return Some(std::net::SocketAddrV6::new(address, port, 0, scope).into());
     }
     let address: IpAddr = text.parse().ok()?;
-    Some(SocketAddr::new(address, PORT))
+    Some(SocketAddr::new(address, port))
 }
 
 /// Whether it is a name that could be asked for.

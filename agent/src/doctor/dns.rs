@@ -29,7 +29,7 @@ pub(super) async fn check(address: &HostPort, network: &Network) -> Check {
         );
     }
     let advice = "Check the name with your administrator, then the name servers that this device uses (/etc/resolv.conf).";
-    match timeout(DEADLINE, tokio::net::lookup_host((host, port))).await {
+    match timeout(DEADLINE, network.dialer.names.addresses(host, port)).await {
         Err(_) => Check::bad(
             ID,
             format!(
@@ -44,7 +44,8 @@ pub(super) async fn check(address: &HostPort, network: &Network) -> Check {
             advice,
         ),
         Ok(Ok(found)) => {
-            let mut addresses: Vec<String> = found.map(|found| found.ip().to_string()).collect();
+            let mut addresses: Vec<String> =
+                found.iter().map(|found| found.ip().to_string()).collect();
             addresses.dedup();
             if addresses.is_empty() {
                 return Check::bad(ID, format!("The name “{host}” leads nowhere."), advice);

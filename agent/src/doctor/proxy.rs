@@ -22,7 +22,7 @@ pub(super) async fn check(address: &HostPort, network: &Network) -> Check {
         };
         return Check::good(ID, sentence);
     };
-    match tcp::connect(&proxy.host, proxy.port, DEADLINE).await {
+    match tcp::connect(&proxy.host, proxy.port, network.dialer.names, DEADLINE).await {
         Ok(_) => Check::good(
             ID,
             format!(

@@ -12,6 +12,7 @@ use umbra_carrier::ws::Keepalive;
 use umbra_protocol::Secret;
 
 use super::trouble::{Trouble, sentence};
+use crate::discovery::DeviceNames;
 use crate::files;
 
 /// A bundle of public roots has a few hundred KiB.
@@ -74,7 +75,7 @@ impl Network {
     /// Where they make no sense together; only a person can mend that.
     pub fn new(settings: &NetworkSettings) -> Result<Self, Trouble> {
         Ok(Self {
-            dialer: Dialer::new(proxy(&settings.proxy)?),
+            dialer: Dialer::new(proxy(&settings.proxy)?, &DeviceNames),
             keepalive: Keepalive {
                 interval: settings.ping,
                 timeout: settings.silence,

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use umbra_carrier::address::HostPort;
@@ -301,9 +300,9 @@ async fn way_out(
         told.skipped(Stage::Name, behind);
     } else {
         told.begin(Stage::Name, format!("Looking up {whose}{host} …"));
-        let found = timeout(told.deadline, lookup_host((host, port))).await;
+        let found = timeout(told.deadline, network.dialer.names.addresses(host, port)).await;
         let first = match found {
-            Ok(Ok(mut addresses)) => addresses.next(),
+            Ok(Ok(addresses)) => addresses.first().copied(),
             Ok(Err(_)) => None,
             Err(_) => {
                 let error = ReachError::new(
@@ -339,7 +338,7 @@ async fn way_out(
         Stage::Tcp,
         format!("Connecting to {whose}{host}, port {port} …"),
     );
-    let stream = match tcp::connect(host, port, told.deadline).await {
+    let stream = match tcp::connect(host, port, network.dialer.names, told.deadline).await {
         Ok(stream) => stream,
         Err(error) => {
             let error = failure::of_connection(address, proxy, error);

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirec
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use umbra_carrier::dial::{DialError, Dialer, WsTarget};
+use umbra_carrier::names::System;
 use umbra_carrier::proxy::{Credentials, NoProxy, ProxySettings};
 use umbra_carrier::tls::{
     Accepted, DatePolicy, EnvelopeTrust, SwappableIdentity, accept_by_alpn, accept_tls,
@@ -168,7 +169,7 @@ async fn a_websocket_is_opened_through_either_kind_of_proxy_which_resolves_the_n
     let socks = ProxySettings::socks5("127.0.0.1", socks, None, NoProxy::default());
     let mut runs = vec![(http, http_run), (socks, socks_run)];
     for (settings, run) in runs.drain(..) {
-        let dialer = Dialer::new(settings);
+        let dialer = Dialer::new(settings, &System);
         let target = host.target();
         let (client, mut server) = tokio::join!(
             dialer.websocket(&target, host.trust(), None, LONG),
@@ -194,12 +195,15 @@ async fn without_a_proxy_and_for_its_exceptions_the_way_is_direct() {
     listener.accept().await.unwrap();
     let refusing = held.local_addr().unwrap().port();
     let nowhere = |no_proxy| ProxySettings::http("127.0.0.1", refusing, None, no_proxy);
-    for dialer in [Dialer::direct(), Dialer::new(nowhere(NoProxy::default()))] {
+    for dialer in [
+        Dialer::direct(&System),
+        Dialer::new(nowhere(NoProxy::default()), &System),
+    ] {
         let (stream, accepted) =
             tokio::join!(dialer.tcp("127.0.0.1", port, LONG), listener.accept());
         greet(&mut stream.unwrap(), &mut accepted.unwrap().0).await;
     }
-    let told = Dialer::new(nowhere(NoProxy::default().with_loopback_proxied()));
+    let told = Dialer::new(nowhere(NoProxy::default().with_loopback_proxied()), &System);
     let Err(error) = told.tcp("127.0.0.1", port, LONG).await else {
         panic!("nothing listens at the proxy");
     };
@@ -213,7 +217,7 @@ async fn each_layer_of_the_way_has_its_own_words() {
     let host = Host::new().await;
     let (proxy, _run) = http_proxy("Basic somebody-else").await;
     let settings = ProxySettings::http("127.0.0.1", proxy, None, NoProxy::default());
-    let error = Dialer::new(settings)
+    let error = Dialer::new(settings, &System)
         .websocket(&host.target(), host.trust(), None, LONG)
         .await;
     assert_eq!(error.expect_err("407").code(), "proxy_credentials");
@@ -227,7 +231,7 @@ async fn each_layer_of_the_way_has_its_own_words() {
         let config = envelope_acceptor_config(Arc::clone(&host.identity));
         let _ = accept_tls(tcp, config, LONG).await;
     };
-    let dialer = Dialer::direct();
+    let dialer = Dialer::direct(&System);
     let (error, ()) = tokio::join!(dialer.websocket(&local, host.trust(), None, LONG), answer);
     assert_eq!(error.expect_err("another name").code(), "tls_certificate");
 
@@ -260,7 +264,7 @@ async fn each_layer_of_the_way_has_its_own_words() {
 async fn an_inner_tls_ends_cleanly_through_a_splice_of_two_websockets() {
     let gateway = Host::new().await;
     let target = gateway.target();
-    let local = Dialer::new(ProxySettings::none());
+    let local = Dialer::new(ProxySettings::none(), &System);
     gateway
         .identity
         .swap(&gateway.root.server(&["127.0.0.1"]).identity(&[]));

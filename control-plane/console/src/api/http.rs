@@ -16,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 use umbra_carrier::address::HostPort;
 use umbra_carrier::alpn;
+use umbra_carrier::names::System;
 use umbra_carrier::tcp::{self, ConnectError};
 use umbra_carrier::tls::{self, DatePolicy, ServerTrust, TlsError, TrustError};
 use umbra_protocol::Secret;
@@ -171,7 +172,7 @@ impl Server {
         let server = self.address.to_string();
         let request = self.request(ask)?;
         let host = self.address.host();
-        let tcp = tcp::connect(host, self.address.port(), self.deadlines.connect)
+        let tcp = tcp::connect(host, self.address.port(), &System, self.deadlines.connect)
             .await
             .map_err(|source| HttpError::Connect {
                 server: server.clone(),

@@ -4,6 +4,7 @@
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use umbra_carrier::address::HostPort;
+use umbra_carrier::names::System;
 use umbra_carrier::tcp;
 use umbra_carrier::tls::{self, TlsError};
 use umbra_carrier::x509::CertificateFacts;
@@ -169,7 +170,7 @@ async fn chain(
 ) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let server = address.to_string();
     let deadline = call.deadlines.connect;
-    let tcp = tcp::connect(address.host(), address.port(), deadline)
+    let tcp = tcp::connect(address.host(), address.port(), &System, deadline)
         .await
         .map_err(|source| HttpError::Connect {
             server: server.clone(),

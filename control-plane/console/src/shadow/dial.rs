@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use umbra_carrier::address::HostPort;
 use umbra_carrier::io::{BoxIo, boxed};
+use umbra_carrier::names::System;
 use umbra_carrier::tcp;
 use umbra_carrier::ws::Closed;
 use umbra_protocol::Fingerprint;
@@ -212,7 +213,8 @@ async fn attempt(target: &Target<'_>, address: &str) -> Result<Tunnel, Miss> {
 async fn direct(target: &Target<'_>, address: &str) -> Result<BoxIo, Miss> {
     let address = HostPort::parse(address, PORT).map_err(|error| Miss::Other(error.to_string()))?;
     let left = target.offer_ends.saturating_duration_since(Instant::now());
-    let tcp = tcp::connect(address.host(), address.port(), target.limits.tcp.min(left))
+    let deadline = target.limits.tcp.min(left);
+    let tcp = tcp::connect(address.host(), address.port(), &System, deadline)
         .await
         .map_err(|error| Miss::Other(error.to_string()))?;
     notice_silence(&tcp);

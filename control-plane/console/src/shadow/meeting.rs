@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use umbra_carrier::address::HostPort;
 use umbra_carrier::dial::{DialError, Dialer, WsTarget};
 use umbra_carrier::io::{BoxIo, boxed};
+use umbra_carrier::names::System;
 use umbra_carrier::proxy::{ProxySettings, ProxySettingsError};
 use umbra_carrier::tls::{
     DatePolicy, EnvelopeTrust, ServerTrust, certificates_from_pem, envelope_config,
@@ -95,9 +96,9 @@ pub(super) async fn attempt(
     };
     // No proxy leads back to this machine.
     let dialer = if is_own(address.host()) {
-        Dialer::direct()
+        Dialer::direct(&System)
     } else {
-        Dialer::new(envelope.proxy.clone())
+        Dialer::new(envelope.proxy.clone(), &System)
     };
     let left = ends.saturating_duration_since(Instant::now());
     let tls = Arc::clone(&envelope.tls);

@@ -219,7 +219,9 @@ impl Lab {
         let tls =
             envelope_config(EnvelopeTrust::pinned(self.trust()), DatePolicy::Enforce).unwrap();
         let port = self.address.port();
-        Dialer::direct().tls("127.0.0.1", port, tls, LIMIT).await
+        Dialer::direct(&umbra_carrier::names::System)
+            .tls("127.0.0.1", port, tls, LIMIT)
+            .await
     }
 
     pub(crate) async fn dial(
@@ -240,7 +242,9 @@ impl Lab {
                 .map(|(name, value)| ((*name).to_owned(), HeaderValue::from(*value)))
                 .collect(),
         };
-        Dialer::direct().websocket(&request, tls, None, LIMIT).await
+        Dialer::direct(&umbra_carrier::names::System)
+            .websocket(&request, tls, None, LIMIT)
+            .await
     }
 
     pub(crate) async fn device(&self) -> Client {

@@ -13,6 +13,7 @@ use umbra_carrier::causes::{clause_of, sentence};
 use umbra_carrier::dial::{DialError, Dialer, WsTarget};
 use umbra_carrier::framed::{FrameError, FrameReader, FrameWriter};
 use umbra_carrier::io::Io;
+use umbra_carrier::names::System;
 use umbra_carrier::tls::{
     DatePolicy, EnvelopeTrust, ServerTrust, TlsError, TrustError, connect_tls, envelope_config,
     uplink_config,
@@ -110,7 +111,7 @@ impl Connection {
             subprotocol: SUBPROTOCOL_UPLINK.to_owned(),
             headers: Vec::new(),
         };
-        let websocket = Dialer::new(server.gateway_proxy.clone())
+        let websocket = Dialer::new(server.gateway_proxy.clone(), &System)
             .websocket(&target, envelope, Some(KEEPALIVE), DIAL)
             .await?;
         let stream = connect_tls(websocket, inner, host, TLS).await?;
