@@ -1,6 +1,6 @@
 //! How the two ends of a TLS connection agree on a secret: X25519MLKEM768 first (draft-ietf-tls-ecdhe-mlkem), which stays secret as long as
 //! *one* of X25519 and ML-KEM-768 (FIPS 203) holds, also against somebody who records today and has a quantum computer tomorrow; then the
-//! elliptic curves alone, for peers that know nothing else. It does no I/O and keeps nothing.
+//! elliptic curves alone, for peers that know nothing else. One of the curves is here twice: fast for servers, small for devices. It does no I/O and keeps nothing.
 
 mod hacl;
 mod hybrid;

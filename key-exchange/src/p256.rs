@@ -1,5 +1,5 @@
 //! The curve P-256 (FIPS 186-5, SEC 1) for programs that have to be small: signatures, their verification, and key agreement. What computes is HACL*, whose
-//! code is proven to be correct and free of branches and addresses that depend on secrets (as libcrux extracts it to Rust); ring's is five
+//! source is proven to be correct and free of branches and addresses that depend on secrets (as libcrux extracts it to Rust); ring's is five
 //! times as fast, with a table of 152 kB. Here is what HACL* leaves to its callers: lengths, encodings, and random numbers.
 
 mod der;

@@ -215,8 +215,12 @@ impl Driver {
             }
             Step::ConnectFailed(_) => {}
             Step::Welcome { version, heartbeat, features } => {
-                self.server_asks = features & 2 != 0;
+                let before = self.machine.is_online();
                 self.frame(welcome(*version % 3, *heartbeat, *features));
+                // A second one on the same link says nothing.
+                if !before && self.machine.is_online() {
+                    self.server_asks = features & 2 != 0;
+                }
             }
             Step::Refused(code, after) => {
                 let code = RefusalCode::ALL[usize::from(*code) % RefusalCode::ALL.len()];
