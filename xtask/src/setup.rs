@@ -221,7 +221,8 @@ fn emulators() -> anyhow::Result<()> {
     std::fs::create_dir_all(lists.join("partial"))
         .with_context(|| format!("cannot make {}", lists.display()))?;
     let sources = Sources::of_this_machine()?.with_backports();
-    let file = sources.write(&lists.join("sources.list"))?;
+    // Beside the lists: among them, the package manager takes it away as one that nobody needs.
+    let file = sources.write(&lists.with_extension("list"))?;
     let apt = |words: &[&str]| {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive");
