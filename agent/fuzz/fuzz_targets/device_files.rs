@@ -133,8 +133,11 @@ fuzz_target!(|data: &[u8]| {
 fn offered(paths: &Paths) {
     match sources::unattended(paths, |_| None) {
         Ok(Some(offer)) => {
-            assert!(FirstAuthKey::parse(offer.key.for_person().reveal()).is_ok());
-            assert!(!format!("{offer:?}").contains(offer.key.for_person().reveal()), "the key is shown");
+            let key = offer.key.for_person();
+            let key = key.reveal();
+            assert!(FirstAuthKey::parse(key).is_ok());
+            // A short one may stand in any word.
+            assert!(key.len() < 8 || !format!("{offer:?}").contains(key), "the key is shown");
         }
         Ok(None) => {}
         Err(error) => told(&error.to_string()),
