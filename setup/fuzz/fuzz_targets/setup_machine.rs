@@ -94,6 +94,8 @@ struct Desk {
     last_job: u32,
     /// The work that was asked for last and not given up.
     checking: Option<Job>,
+    /// The root that the server which is checked is to have.
+    wanted: Option<Fingerprint>,
     logging_on: Option<Job>,
     /// Roots that credentials or a progress on the disk have vouched for.
     vouched: Vec<Fingerprint>,
@@ -125,6 +127,7 @@ impl Desk {
                     self.new_job(job);
                     assert!(!endpoint.address.host.is_empty());
                     (self.checking, self.logging_on) = (Some(job), None);
+                    self.wanted = endpoint.root;
                     self.public = false;
                 }
                 Effect::LogOn { job, plan } => {
@@ -377,7 +380,9 @@ impl Desk {
                 }
                 Step::Check => {
                     if self.checking.is_some() {
-                        self.deed(&Deed::Reached { late: false, root: 1, public: false });
+                        // The right server answers, whichever is asked for.
+                        let right = (0..3).find(|number| Some(root(*number)) == self.wanted);
+                        self.deed(&Deed::Reached { late: false, root: right.unwrap_or(1), public: false });
                     }
                     self.press("next");
                     if self.view().step == Step::Check {
@@ -447,6 +452,7 @@ fuzz_target!(|run: Run| {
         strict: run.strict,
         last_job: 0,
         checking: None,
+        wanted: None,
         logging_on: None,
         vouched,
         public: false,
