@@ -46,10 +46,12 @@ impl Alarm {
             return nap(due).await;
         };
         if self.set != Some(due) {
-            // Zero would switch it off.
-            let moment = Expiration::OneShot(due.max(Duration::from_nanos(1)).into());
-            let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME;
-            if clock.get_ref().0.set(moment, flags).is_err() {
+            // From now on, and not as a moment: what pretends another time to the agent (libfaketime) would move that, whatever clock it is by. Zero would
+            // switch it off.
+            let rest = due.saturating_sub(moment()).max(Duration::from_nanos(1));
+            let rest = Expiration::OneShot(rest.into());
+            let flags = TimerSetTimeFlags::empty();
+            if clock.get_ref().0.set(rest, flags).is_err() {
                 return nap(due).await;
             }
             self.set = Some(due);
