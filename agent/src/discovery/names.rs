@@ -5,8 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use umbra_carrier::names::{Addresses, Lookup};
+use umbra_carrier::x509::printable;
 
-use super::resolver::{Resolver, is_name, numeric};
+use super::resolver::{ResolveError, Resolver, is_name, numeric};
 use crate::files;
 use crate::paths::Paths;
 
@@ -40,7 +41,8 @@ async fn find(paths: &Paths, host: &str, port: u16) -> io::Result<Vec<SocketAddr
     // One dot at the end says that the name is whole.
     let bare = host.strip_suffix('.').unwrap_or(host);
     if !is_name(bare) {
-        return Err(io::ErrorKind::InvalidInput.into());
+        let name = printable(host, 80);
+        return Err(io::Error::other(ResolveError::Name { name }));
     }
     let path = paths.hosts();
     let path = std::fs::canonicalize(&path).unwrap_or(path);

@@ -31,6 +31,10 @@ impl Desk {
                     drop(reading);
                     return self.open_with_news(hello, version).await;
                 }
+                if let Some(run) = hello.run {
+                    // It says nothing, or it would have been news.
+                    server.hub.takes_turns(row, run);
+                }
                 let reply = self.attach(&mut reading, hello, version, device).await?;
                 // Whoever removed the device or changed its certificate in this very moment has looked for its link already.
                 let standing = devices::standing(&mut reading, fingerprint).await?;
@@ -135,10 +139,6 @@ impl Desk {
     ) -> Result<Reply, StoreError> {
         let server = Arc::clone(&self.server);
         let (row, now) = (device.row, server.clock.now());
-        if let Some(run) = hello.run {
-            // Noted before, where that has said anything.
-            server.hub.takes_turns(row, run);
-        }
         let last_heard = Arc::new(AtomicI64::new(now));
         self.attachment = Some(server.hub.attach(
             row,
