@@ -11,6 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::Wish;
 use super::process::Family;
 use super::report::{OURS, Quantity, Section, less, more};
+use crate::eventually::eventually;
 use crate::program::Program;
 use crate::scratch::Scratch;
 use crate::world::{Console, Gateway, GatewayConfig, Server, ServerConfig};
@@ -49,12 +50,13 @@ struct Herd {
 }
 
 impl Herd {
-    /// Takes on devices `first` and up: `count` of them.
+    /// Takes on devices `first` and up, `count` of them, that know only one way to their server: the program at `address`, which is one of
+    /// `way` (`ums`, `icg`). On this machine they could go directly too, and would stay there once the gateway is gone.
     async fn start(
         wish: &Wish,
         scratch: &Scratch,
         (first, count): (u32, u32),
-        address: SocketAddr,
+        (way, address): (&str, SocketAddr),
         server: &Server<'_>,
         console: &Console<'_>,
     ) -> anyhow::Result<Self> {
@@ -81,6 +83,7 @@ impl Herd {
                 .arg(scratch.folder(&name)?)
                 .args([
                     &format!("{from}+{devices}"),
+                    way,
                     &address.to_string(),
                     server.fingerprint(),
                 ])
@@ -133,13 +136,13 @@ pub(super) async fn gateway(
     let mut gateway = Gateway::start(scratch, &console, GatewayConfig::default()).await?;
     gateway.wait_until_attached(&console, true).await?;
     let family = Family::of(gateway.program().pid());
-    let address = gateway.external();
+    let way = ("icg", gateway.external());
     let half_of_all = f64::from(half);
     say(&format!("    {half} devices are taken on"));
-    let mut first = Herd::start(wish, scratch, (0, half), address, &server, &console).await?;
+    let mut first = Herd::start(wish, scratch, (0, half), way, &server, &console).await?;
     say("    as many again");
     let (with_half, before) = (family.resident_kib(), family.cpu_of_all());
-    let mut second = Herd::start(wish, scratch, (half, half), address, &server, &console).await?;
+    let mut second = Herd::start(wish, scratch, (half, half), way, &server, &console).await?;
     let many = 2.0 * half_of_all;
     let grown = family.resident_kib().saturating_sub(with_half) as f64;
     section.note(&DEVICES, OURS, many);
@@ -147,18 +150,40 @@ pub(super) async fn gateway(
     section.note(&ENROLMENTS, OURS, half_of_all / second.enrolled);
     let cpu = family.cpu_of_all() - before;
     section.note(&ENROLMENT_CPU, OURS, cpu * 1e3 / half_of_all);
-    say("    the gateway is killed and started again");
+    say(&format!(
+        "    the second half made it {grown} KiB larger; it is killed and started again"
+    ));
     gateway.program().kill();
     let start = Instant::now();
     gateway.start_again().await?;
     let family = Family::of(gateway.program().pid());
     first.until_all_back().await?;
     second.until_all_back().await?;
+    until_it_has(&console, &gateway, half * 2).await?;
     section.note(&BACK, OURS, start.elapsed().as_secs_f64());
     let cpu = family.cpu_of_all();
     section.note(&BACK_WORK, OURS, cpu);
     section.note(&BACK_CPU, OURS, cpu * 1e3 / many);
     Ok(section.finished())
+}
+
+/// Waits until the server says that all devices are at the gateway: one that came twice on the way was counted by the herd as back.
+async fn until_it_has(
+    console: &Console<'_>,
+    gateway: &Gateway<'_>,
+    devices: u32,
+) -> anyhow::Result<()> {
+    let probe = || async {
+        let shown = console
+            .tell(&["gateways", "show", gateway.name()], "")
+            .await
+            .map_err(|error| error.to_string())?;
+        match shown.get("devices").and_then(serde_json::Value::as_u64) {
+            Some(has) if has == u64::from(devices) => Ok(()),
+            _ => Err(shown.to_string()),
+        }
+    };
+    Ok(eventually("all devices to be at the gateway", LIMIT, probe).await?)
 }
 
 pub(super) async fn server(
@@ -174,8 +199,8 @@ pub(super) async fn server(
     let family = Family::of(server.program().pid());
     let before = family.cpu_of_all();
     say(&format!("    {count} devices are taken on"));
-    let address = server.address_for_devices();
-    let mut herd = Herd::start(wish, scratch, (0, count), address, &server, &console).await?;
+    let way = ("ums", server.address_for_devices());
+    let mut herd = Herd::start(wish, scratch, (0, count), way, &server, &console).await?;
     let many = f64::from(count);
     section.note(&DEVICES, OURS, many);
     section.note(&ENROLMENTS, OURS, many / herd.enrolled);

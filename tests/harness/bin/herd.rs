@@ -1,6 +1,7 @@
 //! Many devices in one program: the agent's own code, each on a folder of its own and a machine that is made up. What the benchmark puts in
 //! front of a gateway or a server; it says in lines how far they are.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +19,14 @@ use umbra_agent::run::{Config, run_with};
 use umbra_agent::status::{Board, Stage};
 use umbra_protocol::secret::Secret;
 
-const USAGE: &str = "herd FOLDER [FIRST+]DEVICES ADDRESS FINGERPRINT KEY-FILE";
+const USAGE: &str = "herd FOLDER [FIRST+]DEVICES ums|icg ADDRESS FINGERPRINT KEY-FILE";
 /// How many are taken on at the same time.
 const AT_ONCE: usize = 8;
 /// Longer than this, no device may take for a step.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How many devices have been online at least once, twice and so on.
+type Arrivals = BTreeMap<u64, usize>;
 
 struct Member {
     board: Board,
@@ -31,15 +35,21 @@ struct Member {
 }
 
 impl Member {
-    /// Starts a device; `online` counts those that are.
-    fn start(root: &Path, number: usize, online: watch::Sender<usize>) -> anyhow::Result<Self> {
+    /// Starts a device that goes to its server by one `way` only, and writes its arrivals down.
+    fn start(
+        root: &Path,
+        number: usize,
+        way: &str,
+        arrivals: watch::Sender<Arrivals>,
+    ) -> anyhow::Result<Self> {
         let paths = Paths::new(root);
         std::fs::create_dir_all(paths.kept())?;
-        std::fs::write(
-            paths.registry(),
-            "system.remotemanager.reconnect_interval = 10\nnetwork.vncserver.enabled = true\n\
-             network.vncserver.port = 0\numbra.vncserver.listen = [\"127.0.0.1\"]\n",
-        )?;
+        let registry = format!(
+            "system.remotemanager.reconnect_interval = 10\nsystem.remotemanager.connectorranking = \"{way}\"\n\
+             network.vncserver.enabled = true\nnetwork.vncserver.port = 0\n\
+             umbra.vncserver.listen = [\"127.0.0.1\"]\n"
+        );
+        std::fs::write(paths.registry(), registry)?;
         let mut os = Fake::default();
         let digits = u16::try_from(number)?.to_be_bytes();
         for adapter in &mut os.adapters {
@@ -54,16 +64,14 @@ impl Member {
         });
         let mut watching = board.subscribe();
         tokio::spawn(async move {
-            let mut was_online = false;
+            // Since when it was online last: two looks may be further apart than an end of the link and the next one.
+            let (mut last, mut times) = (None, 0);
             while watching.changed().await.is_ok() {
-                let is_online = watching.borrow_and_update().stage == Stage::Online;
-                if is_online != was_online {
-                    online.send_modify(|count| match is_online {
-                        true => *count += 1,
-                        false => *count -= 1,
-                    });
+                let now = watching.borrow_and_update().clone();
+                if now.stage == Stage::Online && last != Some(now.since) {
+                    (last, times) = (Some(now.since), times + 1);
+                    arrivals.send_modify(|arrivals| *arrivals.entry(times).or_default() += 1);
                 }
-                was_online = is_online;
             }
         });
         Ok(Self {
@@ -105,7 +113,7 @@ fn say(line: &str) {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, devices, address, fingerprint, key_file] = arguments.as_slice() else {
+    let [folder, devices, way, address, fingerprint, key_file] = arguments.as_slice() else {
         bail!(USAGE);
     };
     // Two herds at one server must not have the same machines.
@@ -114,11 +122,12 @@ async fn main() -> anyhow::Result<()> {
         None => (0, devices.parse()?),
     };
     let key = std::fs::read_to_string(key_file)?;
-    let (online, mut counted) = watch::channel(0);
+    let (arrivals, mut seen) = watch::channel(Arrivals::new());
     let mut members = Vec::new();
     for number in first..first + devices {
         let root = Path::new(folder).join(number.to_string());
-        members.push(Arc::new(Member::start(&root, number, online.clone())?));
+        let member = Member::start(&root, number, way, arrivals.clone())?;
+        members.push(Arc::new(member));
     }
     let start = Instant::now();
     for member in &members {
@@ -145,10 +154,9 @@ async fn main() -> anyhow::Result<()> {
     }
     say(&format!("enrolled in {:.2}", start.elapsed().as_secs_f64()));
     for time in 1_u64.. {
-        counted.wait_for(|count| *count == devices).await?;
+        seen.wait_for(|arrivals| arrivals.get(&time) == Some(&devices))
+            .await?;
         say(&format!("all online, time {time}."));
-        counted.wait_for(|count| *count == 0).await?;
-        say("nobody online");
     }
     Ok(())
 }
