@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use crate::step::{cargo, say, step, succeeds, target_folder, top};
 
@@ -58,28 +58,32 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let path = path_with_cargo_fuzz()?;
     build(&targets, arguments, &path)?;
     let next = AtomicUsize::new(0);
-    let in_turn = || -> anyhow::Result<()> {
+    // A finding keeps nobody from looking for others.
+    let in_turn = || -> Vec<anyhow::Error> {
+        let mut findings = Vec::new();
         while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
             let ran = running(target, arguments, &path)
                 .and_then(|mut command| step(&format!("fuzz {}", target.name), &mut command));
-            if ran.is_err() {
-                // Nobody begins another one.
-                next.store(targets.len(), Ordering::Relaxed);
-                return ran;
-            }
+            findings.extend(ran.err());
         }
-        Ok(())
+        findings
     };
-    let ended: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
+    let findings: Vec<anyhow::Error> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..arguments.at_once)
             .map(|_| scope.spawn(in_turn))
             .collect();
-        let joined = running.into_iter().map(|one| one.join());
-        joined
-            .map(|one| one.unwrap_or_else(|_| bail!("a target could not be waited for")))
-            .collect()
+        let joined = running.into_iter().flat_map(|one| {
+            let lost = |_| vec![anyhow!("a target could not be waited for")];
+            one.join().unwrap_or_else(lost)
+        });
+        joined.collect()
     });
-    ended.into_iter().collect::<anyhow::Result<()>>()?;
+    for finding in &findings {
+        say(&format!("==> {finding}"));
+    }
+    if !findings.is_empty() {
+        bail!("{} of {} targets failed", findings.len(), targets.len());
+    }
     say(&format!(
         "==> {} targets ran for {} s each and found nothing",
         targets.len(),

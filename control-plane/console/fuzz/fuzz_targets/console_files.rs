@@ -53,7 +53,9 @@ fuzz_target!(|data: &[u8]| {
             Ok(all) => {
                 assert!(!all.is_empty() && all.len() <= 10_000);
                 let written: Vec<&str> = all.iter().map(|unit| unit.as_str()).collect();
-                assert_eq!(units(written.join("\n").as_bytes()).ok(), Some(all));
+                // With a heading: without one, a unit called "ID" in the first line would be taken for it.
+                let list = format!("Unit ID\n{}", written.join("\n"));
+                assert_eq!(units(list.as_bytes()).ok(), Some(all));
             }
             Err(mistakes) => mistakes.iter().for_each(|mistake| told(mistake)),
         },
