@@ -1,13 +1,21 @@
 //! Caps how many connections may be in one stage, such as between `accept` and a first request, and makes room when it is
 //! full: the source that has most in it loses its oldest. So one source can fill the room with idle connections, and a
 //! newcomer from elsewhere still gets in. What a source is, is the caller's matter; [`site`] is what floods come from.
+//!
+//! Whoever says nothing goes first. Who has begun to speak keeps its place for [`GRACE`], and the newcomer has to come again: else a
+//! crowd that comes faster than it can be served would only ever show itself out, and nobody would get anywhere. A newcomer whose
+//! source has less of the room than it would leave to the other does not have to wait.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+/// How long who speaks keeps its place though the room is full: time to shake hands over a slow line.
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// What floods are counted for: an IPv4 address, or the 64-bit prefix that one IPv6 site has.
 pub fn site(address: IpAddr) -> IpAddr {
@@ -38,7 +46,15 @@ impl<S> Clone for Crowd<S> {
 struct Inside<S> {
     next: u64,
     // In order of arrival.
-    places: Vec<(u64, Option<S>, oneshot::Sender<()>)>,
+    places: Vec<Taken<S>>,
+}
+
+#[derive(Debug)]
+struct Taken<S> {
+    number: u64,
+    source: Option<S>,
+    spoke: Option<Instant>,
+    show_out: oneshot::Sender<()>,
 }
 
 /// A place in the crowd, given back when it is dropped.
@@ -72,30 +88,32 @@ impl<S: Copy + Eq + Hash> Crowd<S> {
         }
     }
 
-    /// Takes a place; somebody else may have to go. Connections without a source can't be told apart.
-    pub fn enter(&self, source: impl Into<Option<S>>) -> Place<S> {
+    /// Takes a place; somebody else may have to go. `None` if the newcomer has to, since whoever would have to make room for it
+    /// began to speak only just now. Connections without a source can't be told apart.
+    pub fn enter(&self, source: impl Into<Option<S>>, now: Instant) -> Option<Place<S>> {
         let source = source.into();
-        let (sender, shown_out) = oneshot::channel();
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_this = inside
-            .places
-            .iter()
-            .filter(|place| place.1 == source)
-            .count();
+        let of_this = inside.count_of(source);
         if source.is_some() && of_this >= self.most_of_one {
-            inside.show_out_oldest_of(source);
+            inside.make_room(source, of_this, now)?;
         } else if inside.places.len() >= self.most {
             let greediest = inside.greediest();
-            inside.show_out_oldest_of(greediest);
+            inside.make_room(greediest, of_this, now)?;
         }
+        let (show_out, shown_out) = oneshot::channel();
         let number = inside.next;
         inside.next += 1;
-        inside.places.push((number, source, sender));
-        Place {
+        inside.places.push(Taken {
+            number,
+            source,
+            spoke: None,
+            show_out,
+        });
+        Some(Place {
             number,
             crowd: self.clone(),
             shown_out,
-        }
+        })
     }
 }
 
@@ -116,29 +134,55 @@ impl<S> Crowd<S> {
 }
 
 impl<S: Copy + Eq + Hash> Inside<S> {
+    fn count_of(&self, source: Option<S>) -> usize {
+        let of_it = self.places.iter().filter(|place| place.source == source);
+        of_it.count()
+    }
+
     /// The source with most places; of several such, that of the oldest place.
     fn greediest(&self) -> Option<S> {
         let mut counts: HashMap<Option<S>, usize> = HashMap::new();
-        for (_, source, _) in &self.places {
-            *counts.entry(*source).or_default() += 1;
+        for place in &self.places {
+            *counts.entry(place.source).or_default() += 1;
         }
         let most = counts.values().copied().max().unwrap_or_default();
         self.places
             .iter()
-            .find(|(_, source, _)| counts.get(source) == Some(&most))
-            .and_then(|(_, source, _)| *source)
+            .find(|place| counts.get(&place.source) == Some(&most))
+            .and_then(|place| place.source)
     }
 
-    fn show_out_oldest_of(&mut self, source: Option<S>) {
-        if let Some(oldest) = self.places.iter().position(|place| place.1 == source) {
-            let (_, _, sender) = self.places.remove(oldest);
-            // It may have left by itself in this moment.
-            let _ = sender.send(());
+    /// Shows out one of a source, for a newcomer whose source has so many: the oldest that says nothing, or the one that has spoken
+    /// longest. `None` if it may stay.
+    fn make_room(&mut self, source: Option<S>, of_newcomer: usize, now: Instant) -> Option<()> {
+        let has_much_more = self.count_of(source) > of_newcomer + 1;
+        let of_source = self.places.iter().enumerate();
+        let of_source = of_source.filter(|(_, place)| place.source == source);
+        let (at, place) = of_source.min_by_key(|(_, place)| place.spoke)?;
+        let may_stay = |spoke: Instant| now.saturating_duration_since(spoke) < GRACE;
+        if !has_much_more && place.spoke.is_some_and(may_stay) {
+            return None;
         }
+        // It may have left by itself in this moment.
+        let _ = self.places.remove(at).show_out.send(());
+        Some(())
     }
 }
 
 impl<S> Place<S> {
+    /// This connection has begun to say what it wants.
+    pub fn speaks(&self, now: Instant) {
+        let mut inside = self
+            .crowd
+            .inside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let own = |place: &&mut Taken<S>| place.number == self.number;
+        if let Some(place) = inside.places.iter_mut().find(own) {
+            place.spoke.get_or_insert(now);
+        }
+    }
+
     /// Returns when this connection has to make room.
     pub async fn shown_out(&mut self) {
         // A sender that is gone without a word cannot be: only this place's drop removes it otherwise.
@@ -153,9 +197,7 @@ impl<S> Drop for Place<S> {
             .inside
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        inside
-            .places
-            .retain(|(number, _, _)| *number != self.number);
+        inside.places.retain(|place| place.number != self.number);
     }
 }
 
@@ -169,10 +211,11 @@ mod tests {
 
     #[test]
     fn the_greediest_source_makes_room_with_its_oldest() {
+        let now = Instant::now();
         let crowd = Crowd::<u8>::new(4).at_most_of_one(10);
-        let mut early = crowd.enter(1);
-        let mut greedy: Vec<Place<u8>> = (0..3).map(|_| crowd.enter(2)).collect();
-        let _newcomer = crowd.enter(3);
+        let mut early = crowd.enter(1, now).expect("room");
+        let mut greedy = [2; 3].map(|source| crowd.enter(source, now).expect("room"));
+        let _newcomer = crowd.enter(3, now).expect("a source that has nothing yet");
         assert_eq!(crowd.len(), 4);
         assert!(is_out(&mut greedy[0]));
         assert!(!is_out(&mut greedy[1]));
@@ -181,11 +224,12 @@ mod tests {
 
     #[test]
     fn one_source_makes_room_for_itself_long_before_the_door_is_full() {
+        let now = Instant::now();
         let crowd = Crowd::<u8>::new(100).at_most_of_one(2);
-        let mut other = crowd.enter(1);
-        let mut first = crowd.enter(2);
-        let mut second = crowd.enter(2);
-        let _third = crowd.enter(2);
+        let mut other = crowd.enter(1, now).expect("room");
+        let mut first = crowd.enter(2, now).expect("room");
+        let mut second = crowd.enter(2, now).expect("room");
+        let _third = crowd.enter(2, now).expect("room");
         assert!(is_out(&mut first));
         assert!(!is_out(&mut second));
         assert!(!is_out(&mut other));
@@ -193,9 +237,49 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_that_comes_too_fast_does_not_show_itself_out() {
+        let now = Instant::now();
+        let soon = now + GRACE - Duration::from_millis(1);
+        for crowd in [Crowd::<u8>::new(100).at_most_of_one(2), Crowd::<u8>::new(2)] {
+            let mut both = [1; 2].map(|source| crowd.enter(source, now).expect("room"));
+            both.iter().for_each(|place| place.speaks(now));
+            assert!(crowd.enter(1, soon).is_none());
+            assert!(!both.iter_mut().any(is_out));
+            drop(both);
+            assert!(crowd.enter(1, soon).is_some(), "room again");
+        }
+        // Nor one whose members all come from elsewhere.
+        let crowd = Crowd::<u8>::new(2);
+        let mut both = [1, 2].map(|source| crowd.enter(source, now).expect("room"));
+        both.iter().for_each(|place| place.speaks(now));
+        assert!(crowd.enter(3, soon).is_none());
+        assert!(!both.iter_mut().any(is_out));
+        assert!(crowd.enter(3, now + GRACE).is_some());
+        assert!(is_out(&mut both[0]));
+    }
+
+    #[test]
+    fn who_says_nothing_makes_room_before_those_who_speak() {
+        let now = Instant::now();
+        let crowd = Crowd::<u8>::new(3);
+        let mut places = [1; 3].map(|source| crowd.enter(source, now).expect("room"));
+        places[0].speaks(now);
+        places[2].speaks(now);
+        let newcomer = crowd.enter(1, now).expect("room");
+        assert!(is_out(&mut places[1]));
+        newcomer.speaks(now + GRACE);
+        // Who has spoken longest is the next one.
+        let _another = crowd.enter(1, now + GRACE).expect("room");
+        assert!(is_out(&mut places[0]));
+        assert!(!is_out(&mut places[2]));
+    }
+
+    #[test]
     fn clients_that_cannot_be_told_apart_share_the_whole_door() {
+        let now = Instant::now();
         let crowd = Crowd::<u8>::new(5).at_most_of_one(2);
-        let mut places: Vec<Place<u8>> = (0..6).map(|_| crowd.enter(None)).collect();
+        let mut places = [None; 5].map(|source| crowd.enter(source, now).expect("room"));
+        let _sixth = crowd.enter(None, now).expect("room");
         assert_eq!(crowd.len(), 5);
         assert!(is_out(&mut places[0]));
     }
@@ -203,15 +287,16 @@ mod tests {
     #[test]
     fn a_place_is_given_back_when_its_connection_ends() {
         let crowd = Crowd::<u8>::new(2);
-        drop(crowd.enter(1));
+        drop(crowd.enter(1, Instant::now()));
         assert!(crowd.is_empty());
     }
 
     #[tokio::test]
     async fn who_has_to_make_room_is_told() {
+        let now = Instant::now();
         let crowd = Crowd::<u8>::new(1);
-        let mut first = crowd.enter(1);
-        let second = crowd.enter(2);
+        let mut first = crowd.enter(1, now).expect("room");
+        let second = crowd.enter(2, now).expect("room");
         first.shown_out().await;
         drop(first);
         assert_eq!(crowd.len(), 1, "a place is given back once");

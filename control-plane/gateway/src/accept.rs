@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -102,14 +102,32 @@ async fn connection(
 ) {
     // Small messages should not wait for large ones; a connection that refuses that still works.
     let _ = stream.set_nodelay(true);
-    let mut place = gateway
-        .door
-        .enter(Peer::behind(from, &trusted, None).source);
-    let handshake = gateway.timing.handshake;
+    let source = Peer::behind(from, &trusted, None).source;
+    let Some(mut place) = gateway.door.enter(source, Instant::now()) else {
+        gateway.metrics.turned_away.one();
+        tracing::debug!(%from, "too many connections are being set up; this one has to come again");
+        return;
+    };
+    let until = Instant::now() + gateway.timing.handshake;
+    let silent = || {
+        gateway.metrics.handshakes_failed.one();
+        tracing::debug!(%from, "a connection said nothing");
+    };
+    let mut first = [0];
+    tokio::select! {
+        // Whatever it is; an end too.
+        spoken = timeout(gateway.timing.handshake, stream.peek(&mut first)) => {
+            if spoken.is_err() {
+                return silent();
+            }
+        }
+        () = place.shown_out() => return shown_out(&gateway, from),
+    }
+    place.speaks(Instant::now());
     let served = async {
         match door {
             Door::Plaintext(_) => request(&gateway, stream, from, trusted).await,
-            Door::Tls => match accept_tls(stream, gateway.outer_tls(), handshake).await {
+            Door::Tls => match accept_tls(stream, gateway.outer_tls(), left(until)).await {
                 Ok(stream) => request(&gateway, stream, from, trusted).await,
                 Err(error) => {
                     gateway.metrics.handshakes_failed.one();
@@ -120,8 +138,17 @@ async fn connection(
     };
     tokio::select! {
         () = served => {}
-        () = place.shown_out() => tracing::debug!(%from, "a connection made room for others"),
+        () = place.shown_out() => shown_out(&gateway, from),
     }
+}
+
+fn shown_out(gateway: &Gateway, from: IpAddr) {
+    gateway.metrics.turned_away.one();
+    tracing::debug!(%from, "a connection made room for others");
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 /// Reads one request and answers it.
@@ -171,7 +198,10 @@ pub async fn metrics(gateway: Arc<Gateway>, listener: TcpListener, mut signals: 
             }
         };
         weather.good();
-        let mut place = crowd.enter(Source::from(from.ip()));
+        let Some(mut place) = crowd.enter(Source::from(from.ip()), Instant::now()) else {
+            tracing::debug!(%from, "too many ask for the metrics at the same time");
+            continue;
+        };
         let serving = gateway.clone();
         gateway.tasks.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {

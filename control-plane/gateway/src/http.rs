@@ -34,11 +34,17 @@ pub async fn answer(
     let peer = Peer::behind(from, &trusted, forwarded(request.headers()).as_deref());
     Ok(match request.uri().path() {
         wire::PATH_CHECK_STATUS => check_status(&gateway, request.method()),
-        wire::PATH_ENDPOINT => upgraded(request, wire::SUBPROTOCOL_LINK, |head| {
-            let seat = endpoint(&gateway, peer, head)?;
-            let tasks = gateway.tasks.clone();
-            Ok(move |upgrade| drop(tasks.spawn(devices::driver::serve(seat, upgrade))))
-        }),
+        wire::PATH_ENDPOINT => {
+            let root = server_of(request.headers());
+            if let Ok(root) = root {
+                gateway.queue(root, peer).await;
+            }
+            upgraded(request, wire::SUBPROTOCOL_LINK, |head| {
+                let seat = gateway.seat(root?, peer, label_of(head))?;
+                let tasks = gateway.tasks.clone();
+                Ok(move |upgrade| drop(tasks.spawn(devices::driver::serve(seat, upgrade))))
+            })
+        }
         wire::PATH_UPLINK => upgraded(request, wire::SUBPROTOCOL_UPLINK, |_| {
             gateway.open()?;
             Ok(|upgrade| {
@@ -122,28 +128,23 @@ where
     answer
 }
 
-fn endpoint(
-    gateway: &Arc<Gateway>,
-    peer: Peer,
-    headers: &HeaderMap,
-) -> Result<devices::driver::Seat, Rejection> {
-    let root = headers
-        .get(wire::HEADER_SERVER)
-        .map(|value| {
-            value
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse::<ServerRoot>().ok())
-                .ok_or_else(|| {
-                    Rejection::malformed("The header Umbra-Server must be 64 hexadecimal digits.")
-                })
+/// The server that a device asks for, if any.
+fn server_of(headers: &HeaderMap) -> Result<Option<ServerRoot>, Rejection> {
+    let parsed = headers.get(wire::HEADER_SERVER).map(|value| {
+        let root = value.to_str().ok().and_then(|text| text.parse().ok());
+        root.ok_or_else(|| {
+            Rejection::malformed("The header Umbra-Server must be 64 hexadecimal digits.")
         })
-        .transpose()?;
-    let label = headers
+    });
+    parsed.transpose()
+}
+
+/// What a device calls itself.
+fn label_of(headers: &HeaderMap) -> String {
+    headers
         .get(wire::HEADER_DEVICE)
         .map(|value| label(&String::from_utf8_lossy(value.as_bytes())))
-        .unwrap_or_default();
-    gateway.seat(root, peer, label)
+        .unwrap_or_default()
 }
 
 fn tunnel(headers: &HeaderMap) -> Result<(umbra_protocol::TokenHash, TunnelSide), Rejection> {

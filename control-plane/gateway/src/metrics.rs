@@ -40,6 +40,8 @@ pub struct Metrics {
     pub admitted: Counter,
     /// TLS handshakes that failed, outer and inner.
     pub handshakes_failed: Counter,
+    /// Connections that were closed for want of room while they were being set up.
+    pub turned_away: Counter,
     /// Errors of `accept`.
     pub accept_errors: Counter,
     /// Keystores that were taken over.
@@ -86,6 +88,7 @@ impl Default for Metrics {
             connections: Counter::default(),
             admitted: Counter::default(),
             handshakes_failed: Counter::default(),
+            turned_away: Counter::default(),
             accept_errors: Counter::default(),
             reloads: Counter::default(),
             reloads_refused: Counter::default(),
@@ -176,6 +179,11 @@ impl Metrics {
                 "umbra_gateway_handshakes_failed_total",
                 "TLS handshakes that failed.",
                 &self.handshakes_failed,
+            ),
+            (
+                "umbra_gateway_turned_away_total",
+                "Connections that were closed for want of room while they were being set up.",
+                &self.turned_away,
             ),
             (
                 "umbra_gateway_accept_errors_total",

@@ -16,6 +16,8 @@ pub struct Timing {
     pub attach: Duration,
     /// For a server to admit a device.
     pub admit: Duration,
+    /// How long a device may wait until there is room to wait for being admitted.
+    pub queue: Duration,
     /// Silence after which a server is dead.
     pub silence: Duration,
     /// How long nothing may move in a tunnel.
@@ -36,6 +38,7 @@ impl Default for Timing {
             handshake: Duration::from_secs(10),
             attach: gateway::ATTACH_DEADLINE,
             admit: gateway::ADMIT_DEADLINE,
+            queue: Duration::from_secs(3),
             silence: gateway::SILENCE,
             tunnel_idle: Duration::from_secs(2 * 60 * 60),
             keepalive: Keepalive {

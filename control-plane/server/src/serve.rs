@@ -200,17 +200,34 @@ impl Door {
     async fn greet(self, stream: TcpStream, peer: SocketAddr) {
         let came = Instant::now();
         let source = Source::from(peer.ip());
-        let mut place = self.strangers.enter(source);
+        let Some(mut place) = self.strangers.enter(source, came) else {
+            tracing::debug!(%peer, "too many connections are being set up; this one has to come again");
+            return;
+        };
         // Small messages both ways; where it cannot be set, they are slower.
         let _ = stream.set_nodelay(true);
         let mut shutdown = self.shutdown.clone();
         let Pair { link, http } = self.tls.present();
+        let mut first = [0];
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            () = place.shown_out() => return,
+            // Whatever it is; an end too.
+            spoken = tokio::time::timeout(limits::HELLO_DEADLINE, stream.peek(&mut first)) => {
+                if spoken.is_err() {
+                    tracing::debug!(%peer, "a connection said nothing");
+                    return;
+                }
+            }
+        }
+        place.speaks(Instant::now());
+        let left = limits::HELLO_DEADLINE.saturating_sub(came.elapsed());
         let accepted = tokio::select! {
             biased;
             () = shutdown.wait() => return,
             () = place.shown_out() => return,
-            accepted = accept_by_alpn(stream, link, http, limits::HELLO_DEADLINE)
-                => accepted,
+            accepted = accept_by_alpn(stream, link, http, left) => accepted,
         };
         match accepted {
             Ok(Accepted::Link(stream, certificate)) => {
@@ -226,7 +243,10 @@ impl Door {
             }
             Ok(Accepted::Http(stream)) => {
                 drop(place);
-                let place = self.api.enter(source);
+                let Some(place) = self.api.enter(source, Instant::now()) else {
+                    tracing::debug!(%peer, "too many connections of the API at the same time");
+                    return;
+                };
                 serve_http(self.router, stream, peer, place, self.shutdown).await;
             }
             Err(error) => tracing::debug!(%error, "no TLS"),

@@ -19,6 +19,10 @@ use crate::world::{Console, Gateway, GatewayConfig, Server, ServerConfig};
 /// How many devices one program holds at most: each keeps several files open, of which a process has a limited number.
 const OF_ONE_PROGRAM: u32 = 1000;
 
+/// So many devices are made impatient, so that a return is quick: they try every 10 seconds. More of them do as devices do unless told
+/// otherwise, since on one machine their attempts would take the time from those that succeed.
+const IMPATIENT: u32 = 1000;
+
 /// Longer than this, no crowd may take.
 const LIMIT: Duration = Duration::from_secs(1200);
 
@@ -38,7 +42,8 @@ const TICKETS: Quantity = more("tickets, each over a connection of its own", "pe
 const TICKET_CPU: Quantity = less("CPU per ticket", "ms");
 
 const ABOUT_GATEWAY: &str = "Devices with nothing but their link through one `umbra-gateway`, which is killed and started again once all are there. \
-They come in two halves; memory is what the gateway grew by with the second, resident, so that what it needs once for any number is not in it.";
+Up to 1,000 try at least every 10 seconds, more \
+of them every 90, as devices do. They come in two halves; memory is what the gateway grew by with the second, resident, so that what it needs once for any number is not in it.";
 const ABOUT_SERVER: &str = "The same devices with a direct link to one `umbra-server`, which is killed and started again; and tickets for sessions \
 with them, as a console asks for them.";
 
@@ -74,6 +79,10 @@ impl Herd {
             times_online: 1,
             enrolled: 0.0,
         };
+        let pause = match wish.devices {
+            Some(devices) if devices > IMPATIENT => "90",
+            Some(_) | None => "10",
+        };
         let end = first + count;
         for from in (first..end).step_by(OF_ONE_PROGRAM as usize) {
             let name = format!("herd-{from}");
@@ -84,6 +93,7 @@ impl Herd {
                 .args([
                     &format!("{from}+{devices}"),
                     way,
+                    pause,
                     &address.to_string(),
                     server.fingerprint(),
                 ])

@@ -19,7 +19,8 @@ use umbra_agent::run::{Config, run_with};
 use umbra_agent::status::{Board, Stage};
 use umbra_protocol::secret::Secret;
 
-const USAGE: &str = "herd FOLDER [FIRST+]DEVICES ums|icg ADDRESS FINGERPRINT KEY-FILE";
+const USAGE: &str =
+    "herd FOLDER [FIRST+]DEVICES ums|icg LONGEST-PAUSE ADDRESS FINGERPRINT KEY-FILE";
 /// How many are taken on at the same time.
 const AT_ONCE: usize = 8;
 /// Longer than this, no device may take for a step.
@@ -35,17 +36,17 @@ struct Member {
 }
 
 impl Member {
-    /// Starts a device that goes to its server by one `way` only, and writes its arrivals down.
+    /// Starts a device that goes to its server by one `way` only, at least every `pause` seconds, and writes its arrivals down.
     fn start(
         root: &Path,
         number: usize,
-        way: &str,
+        (way, pause): (&str, &str),
         arrivals: watch::Sender<Arrivals>,
     ) -> anyhow::Result<Self> {
         let paths = Paths::new(root);
         std::fs::create_dir_all(paths.kept())?;
         let registry = format!(
-            "system.remotemanager.reconnect_interval = 10\nsystem.remotemanager.connectorranking = \"{way}\"\n\
+            "system.remotemanager.reconnect_interval = {pause}\nsystem.remotemanager.connectorranking = \"{way}\"\n\
              network.vncserver.enabled = true\nnetwork.vncserver.port = 0\n\
              umbra.vncserver.listen = [\"127.0.0.1\"]\n"
         );
@@ -113,7 +114,7 @@ fn say(line: &str) {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, devices, way, address, fingerprint, key_file] = arguments.as_slice() else {
+    let [folder, devices, way, pause, address, fingerprint, key_file] = arguments.as_slice() else {
         bail!(USAGE);
     };
     // Two herds at one server must not have the same machines.
@@ -126,7 +127,7 @@ async fn main() -> anyhow::Result<()> {
     let mut members = Vec::new();
     for number in first..first + devices {
         let root = Path::new(folder).join(number.to_string());
-        let member = Member::start(&root, number, way, arrivals.clone())?;
+        let member = Member::start(&root, number, (way, pause), arrivals.clone())?;
         members.push(Arc::new(member));
     }
     let start = Instant::now();

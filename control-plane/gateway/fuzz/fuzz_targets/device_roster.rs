@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use umbra_gateway::devices::roster::{Admission, GRACE, Room, Roster, Turned, UplinkId};
+use umbra_carrier::crowd::GRACE;
+use umbra_gateway::devices::roster::{Admission, Room, Roster, Turned, UplinkId};
 use umbra_protocol::ServerRoot;
 use umbra_protocol::gateway::Attach;
 

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use tokio::sync::watch;
@@ -18,10 +18,29 @@ use crate::gateway::{Device, Gateway, Line, State, UplinkLine, Uplinks, end};
 
 /// When whoever found no server may ask again, in seconds.
 const ASK_AGAIN: RangeInclusive<u32> = 5..=30;
+/// How often those who wait for room look for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// When whoever found no room may ask again, in seconds.
 const ROOM_AGAIN: RangeInclusive<u32> = 2..=10;
 
 impl Gateway {
+    /// Waits for a moment if so many devices wait to be admitted that this one would be told to come again. It has shaken hands
+    /// already, which would be for nothing. How many may do so, the door bounds.
+    pub async fn queue(&self, root: Option<ServerRoot>, peer: Peer) {
+        let end = Instant::now() + self.timing.queue;
+        let is_crowded = |now| {
+            let state = self.state();
+            !state.draining && state.roster.is_crowded(root, peer.source, now)
+        };
+        loop {
+            let now = Instant::now();
+            if now >= end || !is_crowded(now) {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// A device wants to its server.
     ///
     /// # Errors

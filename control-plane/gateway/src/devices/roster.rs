@@ -2,8 +2,9 @@
 //! It owns no connection and has no clock of its own.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use umbra_carrier::crowd::GRACE;
 use umbra_protocol::ServerRoot;
 use umbra_protocol::gateway::Attach;
 
@@ -14,9 +15,6 @@ pub const STRANGERS: usize = 1_024;
 /// Devices that wait to be admitted, on one uplink. The multiplexer opens no stream while 256 are unanswered, and a
 /// server does not answer a stranger who says nothing: so they must never be as many.
 pub const STRANGERS_OF_UPLINK: usize = 224;
-/// A device that waited for so long may have to make room. Before that, it is the newcomer who has to wait: else a
-/// crowd that comes at once would only ever show itself out.
-pub const GRACE: Duration = Duration::from_secs(5);
 /// Devices that wait to be admitted, of one source.
 pub const STRANGERS_OF_ONE: usize = 32;
 /// Devices on one uplink, whatever its server says. As many streams are the most that an uplink is set up for.
@@ -183,16 +181,23 @@ impl Roster {
         }
     }
 
-    /// A device wants in. With several servers that will do, it gets the one with the fewest devices.
-    ///
-    /// # Errors
-    /// [`Turned`].
-    pub fn enter(
-        &mut self,
+    /// Whether a device would be turned away only because so many others wait to be admitted.
+    pub fn is_crowded(
+        &self,
         root: Option<ServerRoot>,
         source: Option<Source>,
         now: Instant,
-    ) -> Result<Entry, Turned> {
+    ) -> bool {
+        self.place(root, source, now) == Err(Turned::Crowded)
+    }
+
+    /// Where a device may go: the uplink, and the stream that has to make room.
+    fn place(
+        &self,
+        root: Option<ServerRoot>,
+        source: Option<Source>,
+        now: Instant,
+    ) -> Result<(UplinkId, Option<u64>), Turned> {
         let fits = |uplink: &Uplink| root.is_none_or(|root| uplink.root == root);
         let mut candidates: Vec<_> = self.uplinks.iter().filter(|(_, u)| fits(u)).collect();
         candidates.sort_by_key(|(_, uplink)| uplink.devices());
@@ -232,6 +237,20 @@ impl Roster {
                 Some(oldest.ok_or(Turned::Crowded)?)
             }
         };
+        Ok((uplink, shown_out))
+    }
+
+    /// A device wants in. With several servers that will do, it gets the one with the fewest devices.
+    ///
+    /// # Errors
+    /// [`Turned`].
+    pub fn enter(
+        &mut self,
+        root: Option<ServerRoot>,
+        source: Option<Source>,
+        now: Instant,
+    ) -> Result<Entry, Turned> {
+        let (uplink, shown_out) = self.place(root, source, now)?;
         if let Some(stream) = shown_out {
             self.leave(stream);
         }
@@ -351,6 +370,8 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn root(byte: u8) -> ServerRoot {

@@ -39,7 +39,11 @@ const WINDOW: usize = 256 * 1024;
 /// Serves a server.
 pub async fn serve(gateway: Arc<Gateway>, peer: Peer, upgrade: OnUpgrade) {
     let until = Instant::now() + gateway.timing.attach;
-    let mut place = gateway.uplink_door.enter(peer.source);
+    let Some(mut place) = gateway.uplink_door.enter(peer.source, Instant::now()) else {
+        gateway.metrics.turned_away.one();
+        tracing::debug!(from = %peer.address, "too many uplinks are being set up");
+        return;
+    };
     let handshake = async {
         let upgraded = timeout(gateway.timing.handshake, upgrade)
             .await
@@ -62,7 +66,10 @@ pub async fn serve(gateway: Arc<Gateway>, peer: Peer, upgrade: OnUpgrade) {
     };
     let accepted = tokio::select! {
         accepted = handshake => accepted,
-        () = place.shown_out() => None,
+        () = place.shown_out() => {
+            gateway.metrics.turned_away.one();
+            None
+        }
     };
     let Some((tls, certificate)) = accepted else {
         return;

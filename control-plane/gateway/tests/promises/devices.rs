@@ -172,7 +172,11 @@ async fn a_device_that_is_let_go_in_order_takes_no_room_while_it_says_farewell()
 
 #[tokio::test]
 async fn strangers_of_one_address_are_bounded_and_admitted_devices_are_none() {
-    let lab = Lab::timed(|timing| timing.room.of_one = 2).await;
+    let lab = Lab::timed(|timing| {
+        timing.room.of_one = 2;
+        timing.queue = Duration::ZERO;
+    })
+    .await;
     let mut server = lab.server().await;
     let mut devices = Vec::new();
     for _ in 0..6 {
@@ -187,12 +191,33 @@ async fn strangers_of_one_address_are_bounded_and_admitted_devices_are_none() {
 }
 
 #[tokio::test]
+async fn who_finds_no_room_gets_it_when_somebody_is_admitted_in_the_next_moment() {
+    let lab = Lab::timed(|timing| {
+        timing.room.of_one = 1;
+        // Only the admission ends it.
+        timing.queue = Duration::from_secs(3600);
+    })
+    .await;
+    let mut server = lab.server().await;
+    let _first = lab.device().await;
+    let second = lab.device();
+    tokio::pin!(second);
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut second).await;
+    assert!(early.is_err(), "there was no room");
+    let _link = server.admitted().await;
+    let _second = within("room for the second", second).await;
+    let _other_link = server.admitted().await;
+    lab.until_metric("umbra_gateway_devices", 2).await;
+}
+
+#[tokio::test]
 async fn a_newcomer_from_elsewhere_gets_in_when_all_room_is_taken() {
     let mut wanted = Wanted {
         trusted: &["127.0.0.1"],
         ..Wanted::default()
     };
     wanted.timing.room.strangers = 3;
+    wanted.timing.queue = Duration::ZERO;
     let lab = Lab::with(wanted).await;
     let _server = lab.server().await;
     let from = |address| [("X-Forwarded-For", address)];
@@ -216,7 +241,11 @@ async fn a_newcomer_from_elsewhere_gets_in_when_all_room_is_taken() {
 
 #[tokio::test]
 async fn a_crowd_on_one_uplink_waits_instead_of_blocking_it() {
-    let lab = Lab::timed(|timing| timing.room.of_uplink = 2).await;
+    let lab = Lab::timed(|timing| {
+        timing.room.of_uplink = 2;
+        timing.queue = Duration::ZERO;
+    })
+    .await;
     let mut server = lab.server().await;
     let _silent = [lab.device().await, lab.device().await];
     let (code, retry) = refused(lab.try_device(&[]).await);

@@ -11,7 +11,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 use umbra_carrier::dial::{DialError, Dialer};
 use umbra_carrier::framed::{FrameReader, FrameWriter};
-use umbra_carrier::io::BoxIo;
+use umbra_carrier::io::{BoxIo, boxed};
 use umbra_carrier::tls::{
     DatePolicy, EnvelopeTrust, ServerTrust, TlsIdentity, connect_tls, envelope_config,
     uplink_config,
@@ -222,6 +222,15 @@ impl Lab {
         Dialer::direct(&umbra_carrier::names::System)
             .tls("127.0.0.1", port, tls, LIMIT)
             .await
+    }
+
+    /// Over a connection that stands already.
+    pub(crate) async fn tls_over(&self, stream: DuplexStream) -> Outer {
+        let tls =
+            envelope_config(EnvelopeTrust::pinned(self.trust()), DatePolicy::Enforce).unwrap();
+        connect_tls(boxed(stream), tls, "127.0.0.1", LIMIT)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn dial(

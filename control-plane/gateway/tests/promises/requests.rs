@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use umbra_protocol::gateway::{
     PATH_ENDPOINT, PATH_TUNNEL, PATH_UPLINK, SUBPROTOCOL_LINK, SUBPROTOCOL_TUNNEL,
 };
@@ -145,27 +146,78 @@ async fn a_head_that_never_ends_or_is_too_large_costs_its_sender_the_connection(
     lab.until_metric("umbra_gateway_door", 0).await;
 }
 
-#[tokio::test]
-async fn idle_connections_of_one_source_do_not_keep_others_out() {
-    let lab = Lab::timed(|timing| {
+/// A gateway with so little room that four connections fill it, and no deadline that ends them.
+async fn narrow() -> Lab {
+    Lab::timed(|timing| {
         timing.door = (4, 4);
-        // No deadline ends them here.
         timing.handshake = Duration::from_secs(3600);
     })
-    .await;
-    let mut server = lab.server().await;
-    let mut idle = Vec::new();
+    .await
+}
+
+async fn twenty(lab: &Lab, words: &[u8]) -> Vec<TcpStream> {
+    let mut connections = Vec::new();
     for _ in 0..20 {
-        idle.push(tokio::net::TcpStream::connect(lab.address).await.unwrap());
+        let mut connection = TcpStream::connect(lab.address).await.unwrap();
+        // Who was closed already says it in vain.
+        let _ = connection.write_all(words).await;
+        connections.push(connection);
     }
+    connections
+}
+
+async fn is_closed(connection: &mut TcpStream) {
+    let end = within("an idle one to go", connection.read(&mut [0; 8])).await;
+    assert!(matches!(end, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn idle_connections_of_one_source_do_not_keep_others_out() {
+    let lab = narrow().await;
+    let mut server = lab.server().await;
+    let mut idle = twenty(&lab, b"").await;
     let mut device = lab.device().await;
     let mut carried = server.admitted().await;
     crate::lab::talk(&mut device, &mut carried.stream).await;
     assert!(lab.metric("umbra_gateway_door").await <= 4);
     for connection in &mut idle[..16] {
-        let end = within("an idle one to make room", connection.read(&mut [0; 8])).await;
-        assert!(matches!(end, Ok(0) | Err(_)));
+        is_closed(connection).await;
     }
+    assert!(lab.metric("umbra_gateway_turned_away_total").await >= 16);
+}
+
+#[tokio::test]
+async fn who_is_shaking_hands_is_not_shown_out_by_a_crowd_that_comes_too_fast() {
+    let lab = narrow().await;
+    let (near, mut far) = tokio::io::duplex(16 * 1024);
+    let crowded = async {
+        let mut slow = TcpStream::connect(lab.address).await.unwrap();
+        let mut first_words = [0; 5];
+        far.read_exact(&mut first_words).await.unwrap();
+        slow.write_all(&first_words).await.unwrap();
+        // What came before this was answered is heard.
+        lab.tls().await;
+        let _half = twenty(&lab, &first_words).await;
+        lab.until_metric("umbra_gateway_door", 4).await;
+        let silent = twenty(&lab, b"").await;
+        for mut connection in silent {
+            is_closed(&mut connection).await;
+        }
+        let _ = tokio::io::copy_bidirectional(&mut far, &mut slow).await;
+    };
+    let talk = async {
+        let mut stream = lab.tls_over(near).await;
+        stream
+            .write_all(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        rest(&mut stream).await
+    };
+    let answer = tokio::select! {
+        answer = talk => answer,
+        () = async { crowded.await; std::future::pending().await } => unreachable!(),
+    };
+    assert_eq!(status(&answer), "404", "{answer}");
 }
 
 /// A masked frame of a client.

@@ -64,18 +64,22 @@ impl Reception {
             let refusal = Refusal::new(RefusalCode::ConnectionLimit, sentence);
             return origin.turn_away(refusal.retry_after(NO_ROOM));
         }
-        let mut place = self.strangers.enter(origin.source());
+        let busy = || {
+            let sentence = "Too many connections wait for this server; the device tries again.";
+            Refusal::new(RefusalCode::Busy, sentence).retry_after(NO_ROOM)
+        };
+        let Some(mut place) = self.strangers.enter(origin.source(), came) else {
+            return origin.turn_away(busy());
+        };
+        // It has said which device it carries.
+        place.speaks(came);
         let mut shutdown = self.shutdown.clone();
         // The same for both: nothing but a control link is offered here.
         let link = self.tls.link();
         let accepted = tokio::select! {
             biased;
             () = shutdown.wait() => return,
-            () = place.shown_out() => {
-                let sentence = "Too many connections wait for this server; the device tries again.";
-                let refusal = Refusal::new(RefusalCode::Busy, sentence);
-                return origin.turn_away(refusal.retry_after(NO_ROOM));
-            }
+            () = place.shown_out() => return origin.turn_away(busy()),
             accepted = accept_by_alpn(stream, Arc::clone(&link), link, limits::HELLO_DEADLINE)
                 => accepted,
         };
