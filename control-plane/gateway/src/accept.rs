@@ -109,16 +109,14 @@ async fn connection(
         return;
     };
     let until = Instant::now() + gateway.timing.handshake;
-    let silent = || {
-        gateway.metrics.handshakes_failed.one();
-        tracing::debug!(%from, "a connection said nothing");
-    };
     let mut first = [0];
     tokio::select! {
         // Whatever it is; an end too.
         spoken = timeout(gateway.timing.handshake, stream.peek(&mut first)) => {
             if spoken.is_err() {
-                return silent();
+                gateway.metrics.handshakes_failed.one();
+                tracing::debug!(%from, "a connection said nothing");
+                return;
             }
         }
         () = place.shown_out() => return shown_out(&gateway, from),
