@@ -7,12 +7,18 @@
 //! source has less of the room than it would leave to the other does not have to wait.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// How long who speaks keeps its place though the room is full: time to shake hands over a slow line.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -63,6 +69,17 @@ pub struct Place<S> {
     number: u64,
     crowd: Crowd<S>,
     shown_out: oneshot::Receiver<()>,
+}
+
+/// What came of waiting for a connection's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstByte {
+    /// It is there to be read, and who sent it counts as one who speaks.
+    Came,
+    /// Nothing came in time.
+    Silence,
+    /// It had to make room.
+    ShownOut,
 }
 
 impl<S: Copy + Eq + Hash> Crowd<S> {
@@ -183,6 +200,23 @@ impl<S> Place<S> {
         }
     }
 
+    /// Waits for the first byte from whoever has this place, without taking it; an end counts as one.
+    pub async fn first_byte(&mut self, stream: &TcpStream, wait: Duration) -> FirstByte {
+        let mut first = [0];
+        let heard = poll_fn(|context| {
+            if Pin::new(&mut self.shown_out).poll(context).is_ready() {
+                return Poll::Ready(FirstByte::ShownOut);
+            }
+            let came = stream.poll_peek(context, &mut ReadBuf::new(&mut first));
+            came.map(|_| FirstByte::Came)
+        });
+        let heard = timeout(wait, heard).await.unwrap_or(FirstByte::Silence);
+        if heard == FirstByte::Came {
+            self.speaks(Instant::now());
+        }
+        heard
+    }
+
     /// Returns when this connection has to make room.
     pub async fn shown_out(&mut self) {
         // A sender that is gone without a word cannot be: only this place's drop removes it otherwise.
@@ -203,6 +237,8 @@ impl<S> Drop for Place<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     fn is_out(place: &mut Place<u8>) -> bool {
@@ -302,6 +338,29 @@ mod tests {
         assert_eq!(crowd.len(), 1, "a place is given back once");
         drop(second);
         assert!(crowd.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_first_byte_is_heard_and_left_to_be_read() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let mut caller = TcpStream::connect(address).await.expect("a connection");
+        let (mut stream, _) = listener.accept().await.expect("a caller");
+
+        let crowd = Crowd::<u8>::new(1);
+        let mut place = crowd.enter(1, Instant::now()).expect("room");
+        let silence = place.first_byte(&stream, Duration::from_millis(1)).await;
+        assert_eq!(silence, FirstByte::Silence);
+        caller.write_all(b"hello").await.expect("the caller's word");
+        let wait = Duration::from_secs(60);
+        assert_eq!(place.first_byte(&stream, wait).await, FirstByte::Came);
+        assert_eq!(stream.read_u8().await.expect("the byte"), b'h');
+        assert!(crowd.enter(2, Instant::now()).is_none(), "it speaks");
+
+        let _newcomer = crowd.enter(2, Instant::now() + GRACE).expect("room");
+        assert_eq!(place.first_byte(&stream, wait).await, FirstByte::ShownOut);
     }
 
     #[test]

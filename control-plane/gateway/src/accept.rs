@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use umbra_carrier::crowd::Crowd;
+use umbra_carrier::crowd::{Crowd, FirstByte};
 use umbra_carrier::tls::accept_tls;
 
 use crate::addresses::{Network, Peer, Source};
@@ -109,19 +109,15 @@ async fn connection(
         return;
     };
     let until = Instant::now() + gateway.timing.handshake;
-    let mut first = [0];
-    tokio::select! {
-        // Whatever it is; an end too.
-        spoken = timeout(gateway.timing.handshake, stream.peek(&mut first)) => {
-            if spoken.is_err() {
-                gateway.metrics.handshakes_failed.one();
-                tracing::debug!(%from, "a connection said nothing");
-                return;
-            }
+    match place.first_byte(&stream, gateway.timing.handshake).await {
+        FirstByte::Came => {}
+        FirstByte::Silence => {
+            gateway.metrics.handshakes_failed.one();
+            tracing::debug!(%from, "a connection said nothing");
+            return;
         }
-        () = place.shown_out() => return shown_out(&gateway, from),
+        FirstByte::ShownOut => return shown_out(&gateway, from),
     }
-    place.speaks(Instant::now());
     let served = async {
         match door {
             Door::Plaintext(_) => request(&gateway, stream, from, trusted).await,

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
-use umbra_carrier::crowd::{Crowd, Place};
+use umbra_carrier::crowd::{Crowd, FirstByte, Place};
 use umbra_carrier::tls::{
     Accepted, TlsIdentity, accept_by_alpn, http_acceptor_config, link_acceptor_config,
 };
@@ -208,20 +208,19 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let mut shutdown = self.shutdown.clone();
         let Pair { link, http } = self.tls.present();
-        let mut first = [0];
-        tokio::select! {
+        let heard = tokio::select! {
             biased;
             () = shutdown.wait() => return,
-            () = place.shown_out() => return,
-            // Whatever it is; an end too.
-            spoken = tokio::time::timeout(limits::HELLO_DEADLINE, stream.peek(&mut first)) => {
-                if spoken.is_err() {
-                    tracing::debug!(%peer, "a connection said nothing");
-                    return;
-                }
+            heard = place.first_byte(&stream, limits::HELLO_DEADLINE) => heard,
+        };
+        match heard {
+            FirstByte::Came => {}
+            FirstByte::Silence => {
+                tracing::debug!(%peer, "a connection said nothing");
+                return;
             }
+            FirstByte::ShownOut => return,
         }
-        place.speaks(Instant::now());
         let left = limits::HELLO_DEADLINE.saturating_sub(came.elapsed());
         let accepted = tokio::select! {
             biased;
