@@ -5,10 +5,9 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::Wish;
-use super::load::{self, Tunnel, Way, move_bytes};
+use super::load::{Tunnel, Way, move_bytes};
 use super::peers::{Candidate, Place, start};
 use super::report::{Quantity, Section, less, more, percentile};
-use crate::pki::{Chain, Kind};
 use crate::scratch::Scratch;
 
 const ABOUT: &str = "One proxy process between a console that speaks TLS 1.3 (AES-256-GCM, ECDSA P-256 certificate, no resumption) and a VNC \
@@ -67,17 +66,7 @@ pub(super) async fn measure(
     say: &impl Fn(&str),
 ) -> anyhow::Result<Section> {
     let mut section = Section::new("device-end", ABOUT);
-    let chain = Chain::new(Kind::SelfSigned, &[load::NAME])?;
-    let folder = scratch.folder("pki")?;
-    chain.write(&folder)?;
-    let both = format!("{}{}", chain.presented_pem(), chain.key_pem());
-    std::fs::write(folder.join("both.pem"), both)?;
-    let place = Place {
-        scratch,
-        folder,
-        vnc_server: load::vnc_server()?,
-        client: load::client(&chain)?,
-    };
+    let place = Place::new(scratch)?;
     let mut candidates = start(wish, &place, &mut section.missing).await?;
     // Memory first: what has once moved many bytes is no longer as it was.
     for candidate in &candidates {

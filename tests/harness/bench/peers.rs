@@ -12,10 +12,11 @@ use anyhow::{Context as _, ensure};
 use rustls::ClientConfig;
 
 use super::Wish;
-use super::load::{Door, NAME, Tunnel};
+use super::load::{self, Door, NAME, Tunnel};
 use super::process::Family;
 use super::report::OURS;
 use crate::eventually::eventually_is;
+use crate::pki::{Chain, Kind};
 use crate::program::{Program, run};
 use crate::scratch::Scratch;
 
@@ -45,6 +46,24 @@ pub(super) struct Place<'p> {
     pub(super) folder: PathBuf,
     pub(super) vnc_server: SocketAddr,
     pub(super) client: Arc<ClientConfig>,
+    pub(super) chain: Chain,
+}
+
+impl<'p> Place<'p> {
+    pub(super) fn new(scratch: &'p Scratch) -> anyhow::Result<Self> {
+        let chain = Chain::new(Kind::SelfSigned, &[NAME])?;
+        let folder = scratch.folder("pki")?;
+        chain.write(&folder)?;
+        let both = format!("{}{}", chain.presented_pem(), chain.key_pem());
+        std::fs::write(folder.join("both.pem"), both)?;
+        Ok(Self {
+            scratch,
+            folder,
+            vnc_server: load::vnc_server()?,
+            client: load::client(&chain)?,
+            chain,
+        })
+    }
 }
 
 /// A port that is free now. Most of these programs can't be told to choose one and say which.

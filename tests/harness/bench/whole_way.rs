@@ -17,7 +17,6 @@ use super::peers::{self, Place, free_address};
 use super::process::Family;
 use super::report::{OURS, Quantity, Section, less, more, percentile};
 use crate::eventually::eventually_is;
-use crate::pki::{Chain, Kind};
 use crate::program::Program;
 use crate::rfb_client::{Options, RfbClient};
 use crate::scratch::Scratch;
@@ -133,17 +132,7 @@ pub(super) async fn measure(
     say: &impl Fn(&str),
 ) -> anyhow::Result<Section> {
     let mut section = Section::new("whole-way", ABOUT);
-    let chain = Chain::new(Kind::SelfSigned, &[load::NAME])?;
-    let folder = scratch.folder("pki")?;
-    chain.write(&folder)?;
-    let both = format!("{}{}", chain.presented_pem(), chain.key_pem());
-    std::fs::write(folder.join("both.pem"), both)?;
-    let place = Place {
-        scratch,
-        folder,
-        vnc_server: load::vnc_server()?,
-        client: load::client(&chain)?,
-    };
+    let place = Place::new(scratch)?;
     let socket = scratch.path("screen.sock");
     let screen = XServer::xtigervnc(scratch, 1280, 800, &socket).await?;
     let _terminal = screen.terminal(scratch, &scratch.path("typed"))?;
@@ -201,7 +190,7 @@ pub(super) async fn measure(
     }
     match peers::find("nginx", wish) {
         Some(program) => {
-            let (route, started) = nginx(&place, &chain, &program).await?;
+            let (route, started) = nginx(&place, &program).await?;
             routes.push(route);
             programs.push(started);
         }
@@ -361,12 +350,8 @@ async fn stunnels(
 }
 
 /// Nginx between two ends that speak TLS, as the gateway stands between two that do.
-async fn nginx(
-    place: &Place<'_>,
-    chain: &Chain,
-    program: &Path,
-) -> anyhow::Result<(Route, Program)> {
-    let behind = load::web_socket_server(chain)?;
+async fn nginx(place: &Place<'_>, program: &Path) -> anyhow::Result<(Route, Program)> {
+    let behind = load::web_socket_server(&place.chain)?;
     let address = free_address()?;
     let (folder, scratch) = (place.folder.display(), place.scratch.root().display());
     let text = format!(
