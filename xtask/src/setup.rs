@@ -143,7 +143,7 @@ const EMULATORS: [(&str, Sign); 4] = [
 ];
 
 /// What `cargo xtask bench` measures the product against, and what it measures with.
-const FOR_BENCH: [(&str, Sign); 11] = [
+const FOR_BENCH: [(&str, Sign); 12] = [
     ("haproxy", Sign::Program("haproxy")),
     (
         "libnginx-mod-stream",
@@ -158,6 +158,7 @@ const FOR_BENCH: [(&str, Sign); 11] = [
     ("tigervnc-standalone-server", Sign::Program("Xtigervnc")),
     ("valgrind", Sign::Program("valgrind")),
     ("x11vnc", Sign::Program("x11vnc")),
+    ("xterm", Sign::Program("xterm")),
 ];
 
 fn is_there(sign: &Sign) -> bool {
