@@ -50,6 +50,7 @@ pub(super) struct Place<'p> {
 }
 
 impl<'p> Place<'p> {
+    /// Makes a chain for the section alone, and starts what all candidates stand in front of.
     pub(super) fn new(scratch: &'p Scratch) -> anyhow::Result<Self> {
         let chain = Chain::new(Kind::SelfSigned, &[NAME])?;
         let folder = scratch.folder("pki")?;
